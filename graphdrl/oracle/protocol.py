@@ -1,0 +1,26 @@
+"""The wall between the oracle and whoever asks it."""
+
+from concurrent.futures import Future
+from typing import Protocol
+
+from graphdrl.oracle.questions import Answer, Question
+
+
+class OracleError(RuntimeError):
+    """The oracle cannot answer; the message says what is wrong and how to mend it."""
+
+
+class Busy(OracleError):  # noqa: N818 - the name is the protocol's word
+    """The oracle's queue is full: ask again later."""
+
+
+class Oracle(Protocol):
+    """What a client of the multimodal model sees."""
+
+    def submit(self, question: Question) -> "Future[Answer]":
+        """Ask without waiting; raises Busy when the queue is full."""
+        ...
+
+    def close(self) -> None:
+        """Give up what is still asked and let go of what the client holds."""
+        ...

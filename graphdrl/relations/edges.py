@@ -1,0 +1,66 @@
+"""The relation graph as it travels: edges with intervals, and the numbered version that every rank trains on."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from graphdrl.oracle.questions import Scores
+
+
+@dataclass(frozen=True)
+class Edges:
+    """Weighted relations among K attributes; entry [i, j] is the edge i -> j, diagonals are 0.
+
+    weights: float32 [K, K] in [-1, 1], of the chosen estimator.
+    low, high: float32 [K, K], the 95 % interval of each weight.
+    resolved: bool [K, K], edges whose interval keeps clear of 0 after the false-discovery-rate control.
+    strength: float32 [K, K], symmetric (Kendall's tau-b).
+    partial: float32 [K, K], predictive weight of i for j given all the other attributes.
+    """
+
+    attributes: tuple[str, ...]
+    weights: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    resolved: np.ndarray
+    strength: np.ndarray
+    partial: np.ndarray
+    estimator: str
+    num_scored: int
+
+    def adjacency(self) -> np.ndarray:
+        """Weights of the resolved edges, 0 elsewhere: what the graph in the model is made of."""
+        return np.where(self.resolved, self.weights, 0.0).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class NodeMap:
+    """Which latent dimension shows which attribute, and with which sign; dimension -1: no node shows it."""
+
+    dimensions: tuple[int, ...]
+    signs: tuple[int, ...]
+
+    @classmethod
+    def ranked(cls, num_attributes: int) -> "NodeMap":
+        """The first K latent dimensions are the K attributes, as rank supervision makes them."""
+        return cls(tuple(range(num_attributes)), (1,) * num_attributes)
+
+
+@dataclass(frozen=True)
+class RelationsVersion:
+    """All that a rank needs for its supervision, put once into the object store.
+
+    version: 1, 2, 3 ...; key: data, attributes, model, prompt and estimator, so that runs on other data never mix.
+    sample_weights: float32 [N], sums to 1: how often each scored image is drawn for supervision (decorrelating).
+    effective_sample_size: 1 / sum of squared sample weights.
+    notes: what a reader must know, such as that Sigma had to be shrunk.
+    """
+
+    version: int
+    key: str
+    edges: Edges
+    scores: Scores
+    sample_weights: np.ndarray
+    node_map: NodeMap
+    effective_sample_size: float
+    notes: tuple[str, ...] = field(default=())
