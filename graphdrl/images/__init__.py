@@ -1,0 +1,1 @@
+"""Images: built-in data with known relations, sources, shards, and the loader that batches them."""

@@ -1,0 +1,125 @@
+"""A small Bayesian network over values in [0, 1]: what the built-in images are drawn from, hence their true relations."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy.special import ndtr
+
+FAINTEST = 0.12
+"""Smallest value of an attribute that shows at all: safely grade 1 of 5."""
+
+_CALIBRATION_DRAWS = 20_000
+_LARGEST_DRIVE = 0.9
+
+
+@dataclass(frozen=True)
+class Node:
+    """One variable of the network.
+
+    presence: probability that the attribute shows at all; its value is 0 otherwise, so the variable has a point mass
+        there. None: the variable is always present and uniform on [0, 1].
+    parents: the signed weight of each parent, in standard deviations of the child's propensity per standard deviation
+        of the parent's value.
+    """
+
+    name: str
+    presence: float | None = None
+    parents: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.presence is not None and not 0 < self.presence <= 1:
+            raise ValueError(f"presence of node {self.name!r} is {self.presence}; it must lie in (0, 1]")
+
+    def value(self, propensity: np.ndarray, presence: float | None = None) -> np.ndarray:
+        """Value in [0, 1] of a standard normal propensity: its quantile, absent below 1 - presence."""
+        quantile = ndtr(propensity)
+        if self.presence is None:
+            return quantile
+        share = self.presence if presence is None else presence
+        shown = (quantile - (1 - share)) / share
+        return np.where(shown > 0, FAINTEST + (1 - FAINTEST) * shown, 0.0)
+
+    def moments(self) -> tuple[float, float]:
+        """Mean and standard deviation of the value when the propensity is standard normal."""
+        share, low = (1.0, 0.0) if self.presence is None else (self.presence, FAINTEST)
+        mean = share * (1 + low) / 2
+        return mean, float(np.sqrt(share * (1 + low + low**2) / 3 - mean**2))
+
+
+class BayesNet:
+    """Named nodes, each drawn given the values of its parents.
+
+    propensity = sum of weight * standardised parent value + noise, scaled to variance 1; the value is its quantile,
+    cut off below the node's presence. Base rates therefore stay what they are whatever the weights, and it is the
+    base rates that make a relation asymmetric: what is rare tells much of what is common, and little the other way.
+    """
+
+    def __init__(self, nodes: Sequence[Node]) -> None:
+        """Nodes in topological order (parents first).
+
+        Raises ValueError on a repeated name, a parent that is not an earlier node, or weights so large that they
+        leave no room for noise.
+        """
+        self._nodes = tuple(nodes)
+        self._columns = {node.name: column for column, node in enumerate(self._nodes)}
+        if len(self._columns) != len(self._nodes):
+            raise ValueError(f"node names must be distinct: {[node.name for node in self._nodes]}")
+        for column, node in enumerate(self._nodes):
+            for parent in node.parents:
+                if self._columns.get(parent, column) >= column:
+                    raise ValueError(f"parent {parent!r} of node {node.name!r} must be a node that comes before it")
+        self._noise = np.ones(len(self._nodes))
+        self._calibrate()
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """Names of the nodes, in the order of the columns of a sample."""
+        return tuple(self._columns)
+
+    @property
+    def edges(self) -> list[tuple[str, str, float]]:
+        """(parent, child, weight) of every dependency."""
+        return [(parent, node.name, weight) for node in self._nodes for parent, weight in node.parents.items()]
+
+    def sample(self, num: int, seed: int) -> np.ndarray:
+        """Values float32 [num, F] of the joint distribution; the first rows do not depend on `num`."""
+        noise = np.random.default_rng(seed).standard_normal((num, len(self._nodes)))
+        values = np.empty_like(noise)
+        for column, node in enumerate(self._nodes):
+            propensity = self._drive(node, values) + self._noise[column] * noise[:, column]
+            values[:, column] = node.value(propensity)
+        return values.astype(np.float32)
+
+    def sample_independent(self, num: int, seed: int, presence: float | None = None) -> np.ndarray:
+        """Values float32 [num, F] of the same nodes without any dependence.
+
+        presence: one probability of showing for all nodes that can be absent, to see rare ones more often;
+            None: each node's own.
+        """
+        noise = np.random.default_rng(seed).standard_normal((num, len(self._nodes)))
+        values = [node.value(noise[:, column], presence) for column, node in enumerate(self._nodes)]
+        return np.stack(values, axis=1).astype(np.float32)
+
+    def _drive(self, node: Node, values: np.ndarray) -> np.ndarray:
+        """What the parents add to a node's propensity [N]."""
+        drive = np.zeros(len(values))
+        for parent, weight in node.parents.items():
+            column = self._columns[parent]
+            mean, deviation = self._nodes[column].moments()
+            drive += weight * (values[:, column] - mean) / deviation
+        return drive
+
+    def _calibrate(self) -> None:
+        """Set each node's noise so that its propensity has variance 1, by simulation in topological order."""
+        noise = np.random.default_rng(0).standard_normal((_CALIBRATION_DRAWS, len(self._nodes)))
+        values = np.empty_like(noise)
+        for column, node in enumerate(self._nodes):
+            drive = self._drive(node, values)
+            if drive.var() > _LARGEST_DRIVE:
+                raise ValueError(
+                    f"the parents of node {node.name!r} explain {drive.var():.2f} of its variance; "
+                    f"at most {_LARGEST_DRIVE} is possible: make their weights smaller"
+                )
+            self._noise[column] = np.sqrt(1 - drive.var())
+            values[:, column] = node.value(drive + self._noise[column] * noise[:, column])
