@@ -1,7 +1,8 @@
-"""A small Bayesian network over values in [0, 1]: what the built-in images are drawn from, hence their true relations."""
+"""A small Bayesian network over values in [0, 1]: what built-in images are drawn from, hence their true relations."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
 
 import numpy as np
 from scipy.special import ndtr
@@ -56,19 +57,20 @@ class BayesNet:
     """
 
     def __init__(self, nodes: Sequence[Node]) -> None:
-        """Nodes in topological order (parents first).
+        """Nodes in any order: it is the order of the columns of a sample.
 
-        Raises ValueError on a repeated name, a parent that is not an earlier node, or weights so large that they
-        leave no room for noise.
+        Raises ValueError on a repeated name, an unknown parent, a cycle, or weights so large that they leave no room
+        for noise.
         """
         self._nodes = tuple(nodes)
         self._columns = {node.name: column for column, node in enumerate(self._nodes)}
         if len(self._columns) != len(self._nodes):
             raise ValueError(f"node names must be distinct: {[node.name for node in self._nodes]}")
-        for column, node in enumerate(self._nodes):
-            for parent in node.parents:
-                if self._columns.get(parent, column) >= column:
-                    raise ValueError(f"parent {parent!r} of node {node.name!r} must be a node that comes before it")
+        for node in self._nodes:
+            unknown = [parent for parent in node.parents if parent not in self._columns]
+            if unknown:
+                raise ValueError(f"node {node.name!r} has a parent that is no node of the network: {unknown[0]!r}")
+        self._order = self._parents_first()
         self._noise = np.ones(len(self._nodes))
         self._calibrate()
 
@@ -86,7 +88,8 @@ class BayesNet:
         """Values float32 [num, F] of the joint distribution; the first rows do not depend on `num`."""
         noise = np.random.default_rng(seed).standard_normal((num, len(self._nodes)))
         values = np.empty_like(noise)
-        for column, node in enumerate(self._nodes):
+        for column in self._order:
+            node = self._nodes[column]
             propensity = self._drive(node, values) + self._noise[column] * noise[:, column]
             values[:, column] = node.value(propensity)
         return values.astype(np.float32)
@@ -101,6 +104,15 @@ class BayesNet:
         values = [node.value(noise[:, column], presence) for column, node in enumerate(self._nodes)]
         return np.stack(values, axis=1).astype(np.float32)
 
+    def _parents_first(self) -> list[int]:
+        """Columns in an order in which every parent comes before its children."""
+        try:
+            order = tuple(TopologicalSorter({node.name: node.parents for node in self._nodes}).static_order())
+        except CycleError as error:
+            cycle = " -> ".join(error.args[1])
+            raise ValueError(f"a Bayesian network has no cycles, but this one has {cycle}") from None
+        return [self._columns[name] for name in order]
+
     def _drive(self, node: Node, values: np.ndarray) -> np.ndarray:
         """What the parents add to a node's propensity [N]."""
         drive = np.zeros(len(values))
@@ -111,10 +123,11 @@ class BayesNet:
         return drive
 
     def _calibrate(self) -> None:
-        """Set each node's noise so that its propensity has variance 1, by simulation in topological order."""
+        """Set each node's noise so that its propensity has variance 1, by simulation, parents first."""
         noise = np.random.default_rng(0).standard_normal((_CALIBRATION_DRAWS, len(self._nodes)))
         values = np.empty_like(noise)
-        for column, node in enumerate(self._nodes):
+        for column in self._order:
+            node = self._nodes[column]
             drive = self._drive(node, values)
             if drive.var() > _LARGEST_DRIVE:
                 raise ValueError(
