@@ -1,8 +1,8 @@
-"""What the avatars' artists drew, put in order: styles, their variants with a grade each, and the network of attributes.
+"""What the avatars' artists drew, put in order: styles, their variants with a grade each, and their network.
 
-A grade is a multiple of 1/5 in [0, 1]; an attribute that a variant does not mention is absent from it (0). Variants that
-two people could grade differently are left out. Parts that the artists made exclusive are graded by what is to be seen:
-a head under a hat counts neither as bald nor as long-haired, and the colour of hair that no part shows is 0.
+A grade is a multiple of 1/5 in [0, 1]; an attribute that a variant does not mention is absent from it (0). Variants
+that two people could grade differently are left out. Parts that the artists made exclusive are graded by what is to
+be seen: a head under a hat is neither bald nor long-haired, and the colour of hair that no part shows is 0.
 """
 
 from collections.abc import Mapping, Sequence
@@ -99,9 +99,9 @@ STYLES: dict[str, Style] = {
             "dark_clothes": (("clothes",), _CLOTHES),
         },
         nuisances={
-            "eyesVariant": ("default", "closed", "side", "squint"),
-            "eyebrowsVariant": ("defaultNatural", "flatNatural", "raisedExcitedNatural"),
-            "clothesVariant": ("hoodie", "shirtCrewNeck", "shirtScoopNeck", "shirtVNeck"),
+            "eyes": ("default", "closed", "side", "squint"),
+            "eyebrows": ("defaultNatural", "flatNatural", "raisedExcitedNatural"),
+            "clothes": ("hoodie", "shirtCrewNeck", "shirtScoopNeck", "shirtVNeck"),
             "hatColor": ("#2f6fd0", "#c0392b", "#2e9e5b", "#7d4bb5"),
             "accessoriesColor": _FRAMES,
         },
@@ -141,7 +141,7 @@ STYLES: dict[str, Style] = {
             "skin": (("skin",), _SKIN),
             "dark_clothes": (("clothing",), _CLOTHES),
         },
-        nuisances={"maskVariant": (LEAVE_OUT,), "headContrastColor": ("#17120f",)},
+        nuisances={"mask": (LEAVE_OUT,), "headContrastColor": ("#17120f",)},
         zoom=1.1,
     ),
 }

@@ -1,7 +1,8 @@
-"""Portraits that other artists drew, out of the DiceBear collection: proof that nothing is tuned to our own drawings."""
+"""Portraits that other artists drew (DiceBear): the proof that nothing here is tuned to our own drawings."""
 
 import io
 import json
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib import resources
 from typing import Any, ClassVar, Literal
@@ -62,20 +63,22 @@ def draw(num: int, size: int, seed: int, independent: bool = False, style: str =
 
 
 def render(style: Style, grades: np.ndarray, nuisances: np.ndarray, size: int, seed: int) -> np.ndarray:
-    """Images uint8 [N, size, size, 3] of visible grades [N, K] and nuisances [N, 4] in [0, 1]."""
-    column = {name: k for k, name in enumerate(style.attributes)}
+    """Images uint8 [N, size, size, 3] of visible grades [N, K] and nuisances [N, 4] in [0, 1].
+
+    seed: chooses among the variants that show the same grades.
+    """
+    draw_svg = _drawer(style.file)
     _, looks = settle(style, grades)
+    picks = np.random.default_rng([seed, 2]).random((len(grades), len(style.parts) + len(style.nuisances)))
     images = np.empty((len(grades), size, size, 3), np.uint8)
-    for i, rng in enumerate(np.random.default_rng([seed, 2]).spawn(len(grades))):
-        options = _pose(style, nuisances[i])
-        for part, chosen in looks.items():
-            options |= _variant(part, rng.choice(style.parts[part][chosen[i]].variants))
-        for attribute, (colours, tones) in style.tones.items():
-            tone = tones[round(float(grades[i, column[attribute]]), 1)]
-            options |= {f"{colour}Color": [tone] for colour in colours}
-        for option, values in style.nuisances.items():
-            options |= _nuisance(option, rng.choice(values))
-        images[i] = _rasterise(style.file, options, size, _background(nuisances[i, 0]))
+    for i in range(len(grades)):
+        chosen = [style.parts[part][looks[part][i]].variants for part in style.parts]
+        options = (
+            _pose(style, nuisances[i])
+            | _tones(style, grades[i])
+            | _variants((*style.parts, *style.nuisances), (*chosen, *style.nuisances.values()), picks[i])
+        )
+        images[i] = _rasterise(draw_svg(options), size, _background(nuisances[i, 0]))
     return images
 
 
@@ -90,36 +93,60 @@ def _pose(style: Style, nuisances: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _variant(part: str, variant: str) -> dict[str, Any]:
-    if variant == LEAVE_OUT:
-        return {f"{part}Probability": 0}
-    return {f"{part}Variant": [str(variant)], f"{part}Probability": 100}
+def _tones(style: Style, grades: np.ndarray) -> dict[str, Any]:
+    """Colours of one image's grades [K]."""
+    options: dict[str, Any] = {}
+    for attribute, (colours, tones) in style.tones.items():
+        tone = tones[round(float(grades[style.attributes.index(attribute)]), 1)]
+        options |= {f"{colour}Color": [tone] for colour in colours}
+    return options
 
 
-def _nuisance(option: str, value: str) -> dict[str, Any]:
-    return {option: [str(value)]} if option.endswith("Color") else _variant(option.removesuffix("Variant"), value)
+def _variants(names: Sequence[str], choices: Sequence[Sequence[str]], picks: np.ndarray) -> dict[str, Any]:
+    """One choice for each component (or colour: its name ends in Color), by picks in [0, 1)."""
+    options: dict[str, Any] = {}
+    for name, values, pick in zip(names, choices, picks, strict=True):
+        value = values[int(pick * len(values))]
+        if name.endswith("Color"):
+            options[name] = [value]
+        elif value == LEAVE_OUT:
+            options[f"{name}Probability"] = 0
+        else:
+            options |= {f"{name}Variant": [value], f"{name}Probability": 100}
+    return options
 
 
 def _background(hue: float) -> str:
     return f"hsl({hue * 360:.0f}, 45%, 78%)"
 
 
-def _rasterise(file: str, options: dict[str, Any], size: int, background: str) -> np.ndarray:
-    from dicebear import Avatar
+def _rasterise(svg: str, size: int, background: str) -> np.ndarray:
     from resvg_py import svg_to_bytes
 
-    svg = Avatar(_style(file), options).to_string()
     png = svg_to_bytes(svg_string=svg, width=size, height=size, background=background, skip_system_fonts=True)
     return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
 
 
 @cache
-def _style(file: str) -> Any:
-    """A style's definition; ImportError says what to install."""
+def _drawer(file: str) -> Callable[[dict[str, Any]], str]:
+    """What draws a style's options as SVG; ImportError says what to install."""
     try:
+        import resvg_py  # noqa: F401
         from dicebear import Style as Definition
+        from dicebear.options import Options
+        from dicebear.renderer import Renderer
+        from dicebear.resolver import Resolver
 
         text = resources.files("dicebear_styles").joinpath(f"{file}.json").read_text(encoding="utf-8")
     except ImportError as error:
-        raise ImportError("avatars need the optional packages: install graphdrl[avatars]") from error
-    return Definition(json.loads(text))
+        raise ImportError("avatars need optional packages: install graphdrl[avatars]") from error
+    definition = Definition(json.loads(text))
+
+    class Trusted(Options):
+        """Options out of our own tables: checking them against the schema would take as long as drawing them."""
+
+        def __init__(self, data: dict[str, Any]) -> None:
+            super().__init__()
+            self._data = data
+
+    return lambda options: Renderer(definition, Resolver(definition, Trusted(options))).render()
