@@ -45,7 +45,9 @@ _HAT, _HAT_BAND, _LIPSTICK, _SHADOW = (176, 30, 46), (44, 26, 40), (226, 20, 92)
 
 _SKULL_Y, _SKULL_HEIGHT = 0.47, 0.27  # centre and upper radius of the head
 _HAIRLINE_Y, _BROW_Y, _BRIM_Y = 0.315, 0.465, 0.245
-_ARC = [(math.cos(math.pi * step / 12), math.sin(math.pi * step / 12)) for step in range(25)]
+_CIRCLE = [(math.cos(math.pi * step / 18), math.sin(math.pi * step / 18)) for step in range(37)]
+_HALF, _QUARTER = _CIRCLE[:19], _CIRCLE[:10]
+_CHEEK = [((1 - down**3) ** 0.5, down) for down in (math.sin(math.pi * step / 26) for step in range(14))]
 
 
 def render(factors: np.ndarray, size: int) -> np.ndarray:
@@ -126,10 +128,11 @@ class _Face:
 
     def _outline(self, side: float, rx: float) -> Points:
         """One side of the face from the temple down to the chin; an old face is long, a young one round."""
-        jaw = 0.88 + 0.05 * self.factors["age"]
-        drop = self.chin_y - _SKULL_Y
-        shares = ((1.0, 0.0), (0.99, 0.25), (jaw, 0.55), (0.76 * jaw, 0.78), (0.48, 0.93), (0.2, 0.99), (0.0, 1.0))
-        return [(self.x + side * rx * across, _SKULL_Y + drop * down) for across, down in shares]
+        bulge, drop = 0.07 * self.factors["age"], self.chin_y - _SKULL_Y
+        return [
+            (self.x + side * rx * across * (1 + bulge * math.sin(math.pi * down)), _SKULL_Y + drop * down)
+            for across, down in _CHEEK
+        ]
 
     def _surroundings(self) -> None:
         """A bright disc behind the head, the shoulders, the neck."""
@@ -145,26 +148,25 @@ class _Face:
         """Hair behind the head: full and down to the jaw, or a short rim around the ears when bald."""
         bald = self.factors["bald"]
         thick, end_y = 0.060 - 0.030 * bald, 0.76 - 0.18 * bald
-        top_y = _SKULL_Y - 0.17 + 0.10 * bald
+        shape = ((-0.8, 0.40), (0.74, 0.46), (0.95, 0.53), (1.0, end_y - 0.07), (0.85, end_y - 0.02), (0.4, end_y))
         for side in (-1.0, 1.0):
-            inner, outer = self.x + side * 0.7 * self.rx, self.x + side * (self.rx + thick)
-            tuck = self.x + side * (self.rx + 0.4 * thick)
-            points = [(inner, top_y), (tuck, top_y), (outer, top_y + 0.10), (outer, end_y - 0.05), (tuck, end_y)]
-            self._fill([*points, (inner, end_y)], mix(self.hair, _INK, 0.22))
+            points = [(self.x + side * (self.rx + thick * across), y) for across, y in shape]
+            points += [(self.x + side * 0.7 * self.rx, end_y), (self.x + side * 0.7 * self.rx, 0.40)]
+            self._fill(points, mix(self.hair, _INK, 0.22))
 
     def _head(self) -> None:
         """Ears, head, and the shade on the side away from the light."""
         ear = mix(self.skin, (150, 40, 30), 0.12)
         for side in (-1.0, 1.0):
             self._oval(self.x + side * (self.rx + 0.005), 0.565, 0.032, 0.055, ear)
-        dome = [(self.x + self.rx * c, _SKULL_Y - _SKULL_HEIGHT * s) for c, s in _ARC[:13]]
+        dome = [(self.x + self.rx * c, _SKULL_Y - _SKULL_HEIGHT * s) for c, s in _HALF]
         self._fill([*dome, *self._outline(-1.0, self.rx), *reversed(self._outline(1.0, self.rx))], self.skin)
         light = self.factors["light"] - 0.5
         side = -1.0 if light > 0 else 1.0
         inner = self.rx * (1 - 0.55 * abs(light))
-        quarter = [(c, s) for c, s in _ARC[:7]]
-        rim = [(self.x + side * self.rx * c, _SKULL_Y - _SKULL_HEIGHT * s) for c, s in reversed(quarter)]
-        edge = [(self.x + side * inner * c, _SKULL_Y - _SKULL_HEIGHT * s) for c, s in quarter]
+
+        rim = [(self.x + side * self.rx * c, _SKULL_Y - _SKULL_HEIGHT * s) for c, s in reversed(_QUARTER)]
+        edge = [(self.x + side * inner * c, _SKULL_Y - _SKULL_HEIGHT * s) for c, s in _QUARTER]
         down, up = self._outline(side, self.rx), self._outline(side, inner)[::-1]
         self._fill([*rim, *down, *up, *edge], mix(self.skin, (60, 20, 30), 0.14))
 
@@ -194,26 +196,25 @@ class _Face:
         beard = self.factors["beard"]
         if beard == 0:
             return
-        colour = mix(self.hair, _INK, 0.12)
-        x, y, full = self.fx, self.mouth_y, max(0.0, beard - 0.2) / 0.8
-        reach = self.rx * min(1.0, 0.34 + 0.72 * beard)
-        side_y = y + 0.05 - 0.19 * full
-        cheeks = {side: self._cheek(side, reach, side_y) for side in (-1.0, 1.0)}
-        width, length = 0.66 * reach, 0.045 + 0.10 * beard
-        tip = [(self.x - width * c, self.chin_y - 0.03 + length * s) for c, s in _ARC[:13]]
-        inner, inner_y = min(0.120, 0.8 * reach), y + 0.045 - 0.095 * full
-        upper = [(x + inner, inner_y), (x + 0.6 * inner, y + 0.048), (x - 0.6 * inner, y + 0.048), (x - inner, inner_y)]
-        self._fill([*cheeks[-1.0], *tip, *reversed(cheeks[1.0]), *upper], colour)
-        if full > 0.25:
-            half, top_y, low_y = 0.09 + 0.04 * full, y - 0.040 - 0.024 * full, y - 0.026
-            right = [(0.55 * half, top_y + 0.003), (half, y + 0.014), (0.62 * half, low_y + 0.006), (0.0, low_y)]
-            left = [(-across, py) for across, py in reversed(right[:-1])]
-            self._fill([(x, top_y), *((x + across, py) for across, py in right + left)], colour)
+        grown = max(0.0, beard - 0.2) / 0.8
+        reach = self.rx * min(1.02, 0.36 + 0.78 * beard)
+        low_y = self.mouth_y + 0.045
+        side_y = low_y + (0.56 - low_y) * max(0.0, beard - 0.35) / 0.65
+        middle_y = low_y - 0.095 * min(1.0, 2 * grown)
+        left, right = self._below(-1.0, reach, side_y), self._below(1.0, reach, side_y)
+        width, length = abs(left[-1][0] - self.x), self.chin_y + 0.02 + 0.10 * beard - left[-1][1]
+        tip = [(self.x - width * c, left[-1][1] + length * s) for c, s in _HALF]
+        upper = [(right[0][0] - 0.030, side_y), (self.fx + 0.56 * reach, middle_y + 0.3 * (side_y - middle_y) + 0.02),
+                 (self.fx + 0.3 * reach, middle_y), (self.fx, middle_y + 0.010)]  # fmt: skip
+        mirrored = [(2 * self.fx - x, y) for x, y in reversed(upper[1:3])]
+        self._fill([*left, *tip, *reversed(right), *upper, *mirrored, (left[0][0] + 0.030, side_y)],
+                   mix(self.hair, _INK, 0.12))  # fmt: skip
 
-    def _cheek(self, side: float, reach: float, top_y: float) -> Points:
-        """The outer edge of the beard on one side, from its highest point down to the chin."""
-        edge = self._outline(side, reach)[1:5]
-        return [(edge[0][0], min(top_y, edge[3][1])), *((x, y) for x, y in edge if y > top_y)]
+    def _below(self, side: float, reach: float, top_y: float) -> Points:
+        """One side of the face from `top_y` to just above the chin, for a beard of half width `reach`."""
+        edge = [(x, y) for x, y in self._outline(side, reach) if y < self.chin_y - 0.035]
+        below = [(x, y) for x, y in edge if y > top_y]
+        return [(max(below or edge[-1:], key=lambda point: side * point[0])[0], top_y), *below]
 
     def _mouth(self) -> None:
         """Straight and short, or wide and open with teeth; lips as red as the make-up."""
@@ -232,10 +233,11 @@ class _Face:
 
     def _nose(self) -> None:
         x, y = self.fx, self.eye_y
-        length = 0.085 + 0.02 * self.factors["age"]
-        shade = mix(self.skin, (90, 30, 20), 0.30)
-        self._fill([(x - 0.012, y + 0.02), (x + 0.012, y + 0.02), (x + 0.034, y + length), (x, y + length + 0.016),
-                    (x - 0.034, y + length)], shade)  # fmt: skip
+        length = 0.080 + 0.02 * self.factors["age"]
+        shade = mix(self.skin, (90, 30, 20), 0.26)
+        self._fill([(x - 0.010, y + 0.015), (x + 0.010, y + 0.015), (x + 0.030, y + length), (x - 0.030, y + length)],
+                   shade)  # fmt: skip
+        self._oval(x, y + length, 0.033, 0.019, shade)
 
     def _tinted(self, colour: Colour) -> Colour:
         """A colour as seen through the lenses."""
@@ -258,7 +260,9 @@ class _Face:
             self._oval(x, y, rx + 0.006, ry + 0.006, self._tinted(self.line))
             self._oval(x, y + 0.004, rx, ry, self._tinted(_WHITE))
             pupil = min(0.026, ry)
-            self._oval(x + 0.03 * (self.factors["pose"] - 0.5), y + 0.004, pupil, pupil, self._tinted(_INK))
+            x += 0.03 * (self.factors["pose"] - 0.5)
+            self._oval(x, y + 0.004, pupil, pupil, self._tinted(_INK))
+            self._oval(x + 0.35 * pupil, y + 0.004 - 0.35 * pupil, 0.3 * pupil, 0.3 * pupil, self._tinted(_WHITE))
 
     def _brows(self) -> None:
         """Hair-coloured when young, bushy and white when old."""
@@ -267,7 +271,7 @@ class _Face:
         y = self.eye_y - 0.088
         for side in (-1.0, 1.0):
             x = self.fx + side * 0.098
-            self._stroke([(x - 0.05, y + 0.008 * (1 + side)), (x, y - 0.006), (x + 0.05, y + 0.008 * (1 - side))],
+            self._stroke([(x - side * 0.048, y + 0.002), (x, y - 0.008), (x + side * 0.05, y + 0.012)],
                          0.016 + 0.014 * age, colour)  # fmt: skip
 
     def _glasses(self) -> None:
@@ -279,7 +283,7 @@ class _Face:
         y = self.eye_y + 0.006
         for side in (-1.0, 1.0):
             x = self.fx + side * 0.098
-            rim = [(x + 0.082 * c, y + 0.068 * s) for c, s in _ARC]
+            rim = [(x + 0.082 * c, y + 0.068 * s) for c, s in _CIRCLE]
             self._stroke(rim, width, _INK)
             self._stroke([(x + side * 0.082, y), (self.x + side * self.rx, y - 0.012)], width, _INK)
         self._stroke([(self.fx - 0.018, y - 0.012), (self.fx + 0.018, y - 0.012)], width, _INK)
