@@ -5,7 +5,7 @@ that two people could grade differently are left out. Parts that the artists mad
 be seen: a head under a hat is neither bald nor long-haired, and the colour of hair that no part shows is 0.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -57,6 +57,13 @@ class Style:
         """The attributes this style can show, in the order of `ATTRIBUTES`."""
         shown = {name for looks in self.parts.values() for one in looks for name in one.grades} | set(self.tones)
         return tuple(name for name in ATTRIBUTES if name in shown)
+
+    def levels(self, attribute: str) -> np.ndarray:
+        """The grades of an attribute that the style can show, in order."""
+        if attribute in self.tones:
+            return np.array(sorted(self.tones[attribute][1]))
+        looks = [one for looks in self.parts.values() for one in looks]
+        return np.unique([0.0, *(one.grades[attribute] for one in looks if attribute in one.grades)])
 
 
 _SKIN = {0.0: "#ffdfc8", 0.4: "#e3ab82", 0.6: "#ac6d45", 1.0: "#5f3e2c"}
@@ -144,13 +151,82 @@ STYLES: dict[str, Style] = {
         nuisances={"mask": (LEAVE_OUT,), "headContrastColor": ("#17120f",)},
         zoom=1.1,
     ),
+    "personas": Style(
+        "personas",
+        "Personas by Draftbit, CC BY 4.0",
+        parts={
+            "hair": (
+                look("beanie cap", hat=1.0),
+                look("bald", bald=1.0),
+                look("balding", bald=1.0, hair=True),
+                look("shortCombover curlyHighTop fade", hair=True),
+                look("bobBangs bobCut", hair=True, long_hair=0.6),
+                look("extraLong", hair=True, long_hair=1.0),
+            ),
+            "facialHair": (
+                look(LEAVE_OUT),
+                look("goatee", hair=True, beard=0.6),
+                look("beardMustache", hair=True, beard=1.0),
+            ),
+            "eyes": (
+                look("open happy wink"),
+                look("glasses", glasses=0.6),
+                look("sunglasses", glasses=1.0),
+            ),
+            "mouth": (
+                look("frown"),
+                look("smile", smile=0.6),
+                look("bigSmile", smile=1.0),
+            ),
+        },
+        tones={
+            "skin": (("skin",), _SKIN),
+            "blond": (("hair", "facialHair"), _HAIR),
+            "dark_clothes": (("clothing",), _CLOTHES),
+        },
+        nuisances={"clothes": ("rounded", "small", "squared"), "nose": ("mediumRound", "smallRound")},
+        zoom=1.15,
+    ),
+    "lorelei": Style(
+        "lorelei",
+        "Lorelei by Lisa Wischofsky, CC0 1.0",
+        parts={
+            "hair": (
+                look("variant34", bald=1.0, hair=True),
+                look("variant01 variant02 variant03 variant09 variant22 variant47", hair=True),
+                look("variant07 variant11 variant43", hair=True, bangs=1.0),
+                look("variant15 variant32 variant35", hair=True, long_hair=1.0),
+                look("variant13 variant16 variant23", hair=True, long_hair=1.0, bangs=1.0),
+            ),
+            "beard": (
+                look(LEAVE_OUT),
+                look("variant01 variant02", hair=True, beard=1.0),
+            ),
+            "glasses": (
+                look(LEAVE_OUT),
+                look("variant01 variant03 variant04", glasses=0.6),
+                look("variant02", glasses=1.0),
+            ),
+        },
+        tones={"skin": (("skin",), _SKIN), "blond": (("hair",), _HAIR)},
+        nuisances={
+            "earrings": (LEAVE_OUT,),
+            "freckles": (LEAVE_OUT,),
+            "hairAccessories": (LEAVE_OUT,),
+            "mouth": ("happy01", "happy05", "sad04", "sad05"),
+        },
+        zoom=1.15,
+    ),
 }
 
 TRAINING_STYLES = ("avataaars", "open-peeps")
 """Styles that the built-in oracle learns from."""
 
-HELD_OUT_STYLES = ()
+HELD_OUT_STYLES = ("personas", "lorelei")
 """Styles that it never sees."""
+
+HELD_OUT_SEED = 1_000_000
+"""Seeds from here on are kept out of every training, whatever the style."""
 
 ATTRIBUTES = (
     "hat", "bald", "long_hair", "bangs", "beard", "glasses", "smile", "blond", "skin", "dark_clothes",
@@ -205,41 +281,44 @@ class PortraitNet(BayesNet):
         return self._visible(self._even.sample_independent(num, seed, presence))
 
     def _visible(self, values: np.ndarray) -> np.ndarray:
-        order = [list(self._columns).index(name) for name in self.nodes]
-        return settle(self._style, values[:, order])[0]
+        """What is to be seen of values [N, K] as drawn."""
+        drawn = {name: values[:, column] for name, column in self._columns.items()}
+        wanted = np.stack([to_levels(drawn[name], self._style.levels(name)) for name in self.nodes], axis=1)
+        return settle(self._style, wanted)[0]
 
 
 def settle(style: Style, wanted: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Grades [N, K] that the style can show, nearest to wanted values [N, K], and the look of each part [N]."""
+    """Grades float32 [N, K] that the style can show, nearest to those wanted, and the look of each part, int [N].
+
+    Grades that can be shown stay as they are.
+    """
     column = {name: k for k, name in enumerate(style.attributes)}
-    grades = np.zeros(wanted.shape, np.float32)
+    grades = wanted.astype(np.float32)
     hair, looks = np.zeros(len(wanted), bool), {}
     for part, options in style.parts.items():
-        names = [name for name in column if any(name in one.grades for one in options)]
-        table = np.array([[one.grades.get(name, 0.0) for name in names] for one in options], np.float32)
-        target = np.stack(
-            [_to_level(wanted[:, column[name]], np.unique(table[:, j])) for j, name in enumerate(names)], axis=1
-        )
-        looks[part] = _nearest(target, table)
-        grades[:, [column[name] for name in names]] = table[looks[part]]
+        shown = [column[name] for name in column if any(name in one.grades for one in options)]
+        table = np.array([[one.grades.get(style.attributes[k], 0.0) for k in shown] for one in options], np.float32)
+        looks[part] = _nearest(wanted[:, shown], table)
+        grades[:, shown] = table[looks[part]]
         hair |= np.array([one.hair for one in options])[looks[part]]
-    for name, (_, tones) in style.tones.items():
-        grades[:, column[name]] = _to_level(wanted[:, column[name]], np.array(sorted(tones)))
     if "blond" in column:
         grades[:, column["blond"]] *= hair
     return grades, looks
 
 
-def _to_level(values: np.ndarray, levels: Sequence[float]) -> np.ndarray:
-    """Quantise values [N]: 0 stays 0 where it is a point mass, and the rest is shared out evenly among the levels."""
-    absent = values == 0
-    if not absent.any():
-        return np.asarray(levels)[np.minimum((values * len(levels)).astype(int), len(levels) - 1)]
-    shown = np.clip((values - FAINTEST) / (1 - FAINTEST), 0, None) * (len(levels) - 1)
-    return np.where(absent, 0, np.asarray(levels)[np.minimum(1 + shown.astype(int), len(levels) - 1)])
+def to_levels(values: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """Values [N] in [0, 1] as levels, shared out evenly; a point mass at 0 stays 0 and the rest shares the others."""
+    if (values == 0).any():
+        shown = np.clip((values - FAINTEST) / (1 - FAINTEST), 0, None)
+        return np.where(values == 0, 0.0, levels[1:][_bins(shown, len(levels) - 1)])
+    return levels[_bins(values, len(levels))]
 
 
-def _nearest(target: np.ndarray, table: np.ndarray) -> np.ndarray:
-    """Row of table [L, k] nearest to each target [N, k]; an earlier column outweighs all later ones."""
+def _bins(values: np.ndarray, num: int) -> np.ndarray:
+    return np.minimum((values * num).astype(int), num - 1)
+
+
+def _nearest(wanted: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """Row of table [L, k] nearest to each of wanted [N, k]; an earlier column outweighs all later ones."""
     weights = 10.0 ** -np.arange(table.shape[1])
-    return (np.abs(target[:, None] - table[None]) * weights).sum(-1).argmin(1)
+    return (np.abs(wanted[:, None] - table[None]) * weights).sum(-1).argmin(1)
