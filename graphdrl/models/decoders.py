@@ -1,0 +1,32 @@
+"""Convolutional decoder (Locatello et al. 2019, conv-64), for any power-of-two image size."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from graphdrl.models.encoders import GRID, HIDDEN, num_scales
+
+
+class ConvDecoder(nn.Module):
+    """Codes [B, Z] to images [B, 3, S, S]; the output is linear, so values may leave [0, 1] a little.
+
+    At 64 pixels: 256 units, 4 x 4 x 64, then transposed 4x4 convolutions 64, 32, 32, 3, all of stride 2, as in the
+    table "Encoder and Decoder architecture" of Locatello et al. 2019. Larger images take more layers of 64.
+    """
+
+    def __init__(self, image_size: int, num_latents: int, base_channels: int = 32) -> None:
+        super().__init__()
+        scales = num_scales(image_size)
+        widths = [2 * base_channels] * (scales - 3) + [base_channels] * 2
+        self.grid_channels = 2 * base_channels
+        self.hidden = nn.Linear(num_latents, HIDDEN)
+        self.grid = nn.Linear(HIDDEN, self.grid_channels * GRID * GRID)
+        layers: list[nn.Module] = []
+        for inner, outer in zip([self.grid_channels, *widths], [*widths, 3], strict=True):
+            layers += [nn.ConvTranspose2d(inner, outer, 4, stride=2, padding=1), nn.ReLU()]
+        self.convolutions = nn.Sequential(*layers[:-1])
+
+    def forward(self, codes: Float[Tensor, "B Z"]) -> Float[Tensor, "B 3 S S"]:
+        hidden = torch.relu(self.hidden(codes))
+        grid = torch.relu(self.grid(hidden)).unflatten(1, (self.grid_channels, GRID, GRID))
+        return self.convolutions(grid.contiguous(memory_format=torch.channels_last)).float()

@@ -1,0 +1,118 @@
+"""DisGraph: the relation graph inside the model, and the graph learners that stand between codes and decoder."""
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from graphdrl.relations.edges import NodeMap
+
+GraphLearner = Literal["gcn", "mixing", "none"]
+
+
+def normalised(adjacency: Float[Tensor, "K K"]) -> Float[Tensor, "K K"]:
+    """A + I divided by the square roots of its degrees, row by row and column by column (Kipf and Welling 2017).
+
+    Weights are signed and edges directed, so the degrees are those of |A| + I, out of the row and into the column.
+    """
+    loops = adjacency + torch.eye(len(adjacency), device=adjacency.device, dtype=adjacency.dtype)
+    out_degree, in_degree = loops.abs().sum(1), loops.abs().sum(0)
+    return loops / (out_degree[:, None] * in_degree[None, :]).sqrt()
+
+
+class ResidualGCN(nn.Module):
+    """What the neighbours add to a node: two graph convolutions over values [B, K], the last layer starting at zero.
+
+    A node's features are its value times a learned vector of its own, so that nodes can differ in what they pass on;
+    all other weights are shared, hence permuting nodes, vectors and adjacency permutes the result.
+    """
+
+    def __init__(self, num_nodes: int, embedding: int = 8, hidden: int = 16) -> None:
+        super().__init__()
+        self.embeddings = nn.Parameter(torch.randn(num_nodes, embedding))
+        self.first = nn.Linear(embedding, hidden)
+        self.second = nn.Linear(hidden, hidden)
+        self.out = nn.Linear(hidden, 1)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, values: Float[Tensor, "B K"], adjacency: Float[Tensor, "K K"]) -> Float[Tensor, "B K"]:
+        incoming = normalised(adjacency).T  # node j hears i with the weight of the edge i -> j
+        features = values[..., None] * self.embeddings
+        features = torch.relu(self.first(incoming @ features))
+        features = torch.relu(self.second(incoming @ features))
+        return self.out(features).squeeze(-1)
+
+
+class Mixing(nn.Module):
+    """The paper's form, z_rel = (I + A)^T z: a node takes its neighbours' values with the weight of the edge."""
+
+    def forward(self, values: Float[Tensor, "B K"], adjacency: Float[Tensor, "K K"]) -> Float[Tensor, "B K"]:
+        return values @ adjacency
+
+
+class DisGraph(nn.Module):
+    """G = (A, E, S): attributes are nodes, relations are edges, their weights the adjacency.
+
+    Node k is latent dimension `dimensions[k]` with the sign `signs[k]`; a sign of 0 says that no dimension shows the
+    attribute. The graph learner reads the named codes and its output is added to them; unnamed codes pass through.
+    """
+
+    adjacency: Tensor
+    dimensions: Tensor
+    signs: Tensor
+
+    def __init__(self, num_attributes: int, graph_learner: GraphLearner, node_map: NodeMap) -> None:
+        super().__init__()
+        self.register_buffer("adjacency", torch.zeros(num_attributes, num_attributes))
+        self.register_buffer("dimensions", torch.zeros(num_attributes, dtype=torch.int64))
+        self.register_buffer("signs", torch.zeros(num_attributes))
+        self.learner = _build_learner(graph_learner, num_attributes)
+        self.set_nodes(node_map)
+
+    @torch.no_grad()
+    def set_adjacency(self, weights: Tensor) -> None:
+        """Take new edge weights [K, K] in [-1, 1], in place and between two steps; raises ValueError on others."""
+        weights = torch.as_tensor(weights, dtype=self.adjacency.dtype)
+        if weights.shape != self.adjacency.shape:
+            raise ValueError(f"the graph has {len(self.adjacency)} nodes, but the weights are {list(weights.shape)}")
+        if not (weights.abs() <= 1).all():
+            raise ValueError("edge weights must lie in [-1, 1]")
+        self.adjacency.copy_(weights)
+
+    @torch.no_grad()
+    def set_nodes(self, node_map: NodeMap) -> None:
+        """Say which latent dimension shows which attribute, in place; raises ValueError when the counts differ."""
+        if not len(node_map.dimensions) == len(node_map.signs) == len(self.dimensions):
+            raise ValueError(f"the graph has {len(self.dimensions)} nodes, but the map names {len(node_map.dimensions)}")
+        dimensions = torch.tensor(node_map.dimensions, dtype=torch.int64)
+        signs = torch.tensor(node_map.signs, dtype=self.signs.dtype)
+        self.dimensions.copy_(dimensions.clamp(min=0))
+        self.signs.copy_(torch.where(dimensions < 0, torch.zeros_like(signs), signs))
+
+    @property
+    def node_map(self) -> NodeMap:
+        """The map as it stands; dimension -1: no dimension shows the attribute."""
+        signs = [int(sign) for sign in self.signs.tolist()]
+        dimensions = [dim if sign else -1 for dim, sign in zip(self.dimensions.tolist(), signs, strict=True)]
+        return NodeMap(tuple(dimensions), tuple(sign or 1 for sign in signs))
+
+    def named(self, codes: Float[Tensor, "B Z"]) -> Float[Tensor, "B K"]:
+        """The values of the nodes: named codes with their sign, 0 where no dimension shows the attribute."""
+        return codes[:, self.dimensions] * self.signs
+
+    def moved(self, codes: Float[Tensor, "B Z"], change: Float[Tensor, "B K"]) -> Float[Tensor, "B Z"]:
+        """The codes after their nodes changed by `change`."""
+        return codes.index_add(1, self.dimensions, change * self.signs)
+
+    def forward(self, codes: Float[Tensor, "B Z"]) -> Float[Tensor, "B Z"]:
+        if self.learner is None:
+            return codes
+        return self.moved(codes, self.learner(self.named(codes), self.adjacency))
+
+
+def _build_learner(name: GraphLearner, num_nodes: int) -> nn.Module | None:
+    if name == "gcn":
+        return ResidualGCN(num_nodes)
+    return Mixing() if name == "mixing" else None
