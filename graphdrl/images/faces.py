@@ -19,15 +19,15 @@ NUISANCES = ("pose", "width", "background", "light")
 
 NETWORK = BayesNet(
     [
-        Node("bald", 0.30, {"age": 0.50, "beard": 0.30}),
+        Node("bald", 0.24, {"age": 0.50, "beard": 0.30}),
         Node("beard", 0.40, {"age": 0.35}),
         Node("blond", None, {"skin": -0.55, "age": -0.20}),
         Node("bangs", 0.55, {"bald": -0.35, "makeup": 0.30, "age": -0.20}),
-        Node("glasses", 0.40, {"age": 0.45, "makeup": -0.15}),
+        Node("glasses", 0.36, {"age": 0.45, "makeup": -0.15}),
         Node("smile", 0.75, {"makeup": 0.35, "beard": -0.20, "blond": 0.20}),
         Node("age"),
         Node("makeup", 0.45, {"beard": -0.50, "age": -0.25, "blond": 0.20}),
-        Node("hat", 0.35, {"bald": 0.45, "makeup": -0.20, "skin": 0.20}),
+        Node("hat", 0.30, {"bald": 0.45, "makeup": -0.20, "skin": 0.20}),
         Node("skin"),
         *(Node(name) for name in NUISANCES),
     ]
