@@ -66,7 +66,7 @@ class Style:
         return np.unique([0.0, *(one.grades[attribute] for one in looks if attribute in one.grades)])
 
 
-_SKIN = {0.0: "#ffdfc8", 0.4: "#e3ab82", 0.6: "#ac6d45", 1.0: "#5f3e2c"}
+_SKIN = {0.0: "#ffdfc8", 0.4: "#e2a97f", 0.6: "#b27249", 1.0: "#6e4833"}
 _HAIR = {0.0: "#17120f", 0.4: "#74351a", 0.6: "#b5812f", 1.0: "#f6d955"}
 _CLOTHES = {0.0: "#eef1f6", 1.0: "#27303f"}
 _FRAMES = ("#15181c", "#15181c", "#7a1020", "#123a7a")

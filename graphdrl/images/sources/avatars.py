@@ -1,17 +1,24 @@
-"""Portraits that other artists drew (DiceBear): the proof that nothing here is tuned to our own drawings."""
+"""Portraits that other artists drew (DiceBear): the proof that nothing here is tuned to our own drawings.
+
+Attributes are read from the variants and colours chosen (`graphdrl.images.avatars`); what a style cannot show is not
+among its attributes. The drawings are remixes, taken from the package dicebear-styles: Avataaars and Open Peeps by
+Pablo Stanley (free for personal and commercial use; CC0 1.0), Lorelei by Lisa Wischofsky (CC0 1.0), Personas by
+Draftbit (CC BY 4.0: pictures of it that are passed on need this credit).
+"""
 
 import io
 import json
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from functools import cache
 from importlib import resources
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 from PIL import Image
-from pydantic import Field
 
-from graphdrl.images.avatars import LEAVE_OUT, STYLES, PortraitNet, Style, settle
+from graphdrl.images.avatars import HELD_OUT_STYLES, LEAVE_OUT, STYLES, PortraitNet, Style, settle
 from graphdrl.images.ids import image_ids
 from graphdrl.images.sources.base import ImageSet, SourceParameters
 
@@ -19,9 +26,9 @@ NUISANCES = ("background", "mirror", "tilt", "size")
 
 
 class AvatarsParameters(SourceParameters):
-    """style: whose drawings."""
+    """style: whose drawings; the built-in oracle learns from `TRAINING_STYLES` and never sees `HELD_OUT_STYLES`."""
 
-    style: Literal["avataaars", "open-peeps"] = Field(default="avataaars")
+    style: Literal["avataaars", "open-peeps", "personas", "lorelei"] = "avataaars"
 
 
 class AvatarsSource:
@@ -45,11 +52,16 @@ class AvatarsSource:
 
 
 def draw(num: int, size: int, seed: int, independent: bool = False, style: str = "avataaars") -> ImageSet:
-    """`num` avatars of `size` x `size` pixels in one style, the same for the same seed."""
-    drawings = STYLES[style]
+    """`num` avatars of `size` x `size` pixels in one style, the same for the same seed.
+
+    independent: grades balanced, and as independent as parts that exclude each other allow. Seeds from `HELD_OUT_SEED`
+    on are for measuring only.
+    Raises ValueError on an unknown style, ImportError without the optional packages.
+    """
+    drawings = _known(style)
     network = PortraitNet(drawings)
     grades = network.sample_independent(num, seed) if independent else network.sample(num, seed)
-    nuisances = np.random.default_rng([seed, 1]).random((num, len(NUISANCES))).astype(np.float32)
+    nuisances = np.random.default_rng([seed, 1]).random((num, len(NUISANCES)), np.float32)
     images = render(drawings, grades, nuisances, size, seed)
     return ImageSet(
         images,
@@ -60,6 +72,23 @@ def draw(num: int, size: int, seed: int, independent: bool = False, style: str =
         factor_names=drawings.attributes + NUISANCES,
         network=network,
     )
+
+
+def write_folder(folder: Path, num: int, size: int, seed: int, style: str = HELD_OUT_STYLES[0]) -> list[Path]:
+    """Write `num` avatars of a style as PNG files, as if they were somebody's own images; the files' paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{style}-{i:05d}.png" for i in range(num)]
+    for path, image in zip(paths, draw(num, size, seed, style=style).images, strict=True):
+        Image.fromarray(image).save(path)
+    return paths
+
+
+def _known(style: str) -> Style:
+    if style not in STYLES:
+        near = get_close_matches(style, STYLES, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"no style of avatars is called {style!r}{hint} (there are: {', '.join(STYLES)})")
+    return STYLES[style]
 
 
 def render(style: Style, grades: np.ndarray, nuisances: np.ndarray, size: int, seed: int) -> np.ndarray:
