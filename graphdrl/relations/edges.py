@@ -45,6 +45,11 @@ class NodeMap:
         """The first K latent dimensions are the K attributes, as rank supervision makes them."""
         return cls(tuple(range(num_attributes)), (1,) * num_attributes)
 
+    @classmethod
+    def unnamed(cls, num_attributes: int) -> "NodeMap":
+        """No attribute has a node yet, as before discovered nodes are named."""
+        return cls((-1,) * num_attributes, (1,) * num_attributes)
+
 
 @dataclass(frozen=True)
 class RelationsVersion:

@@ -1,0 +1,144 @@
+"""The configuration: one typed, closed tree. Every field says what it means, in which unit and within which bounds."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from graphdrl.images.sources import source_class
+from graphdrl.methods import method_class
+
+
+class Section(BaseModel):
+    """Closed and immutable: an unknown key is an error, and nothing changes after the check."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataConfig(Section):
+    """Which images."""
+
+    source: Literal["faces", "avatars", "folder", "photographs"] = Field(
+        "faces", description="where images come from; a data.path alone means folder"
+    )
+    path: Path | None = Field(None, description="folder of image files, for source: folder")
+    image_size: int = Field(64, ge=32, le=512, description="pixels a side; a power of two")
+    num_images: int | None = Field(12_000, ge=8, description="images to draw; null: all that the folder has")
+    num_test: int = Field(6_000, ge=0, description="independently drawn images to measure on; 0 where factors are unknown")
+    parameters: dict[str, Any] = Field(default_factory=dict, description="the source's own settings")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _path_means_folder(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("path"):
+            return {"source": "folder", "num_test": 0, "num_images": None} | values
+        return values
+
+    @model_validator(mode="after")
+    def _check(self) -> "DataConfig":
+        if self.image_size & (self.image_size - 1):
+            raise ValueError(f"image_size must be a power of two, not {self.image_size}; take 64, 128 or 256")
+        if self.source == "folder" and self.path is None:
+            raise ValueError("source: folder needs data.path=DIR")
+        source_class(self.source).Parameters(**self.parameters)
+        return self
+
+
+class ModelConfig(Section):
+    """The generator's shape."""
+
+    num_latents: int = Field(24, ge=1, le=1024, description="latent dimensions; the first K are the attributes")
+
+
+class OracleConfig(Section):
+    """The multimodal model that scores the images."""
+
+    engine: Literal["vllm", "transformers", "none"] = Field(
+        "vllm", description="vllm: on Ray Serve; transformers: in this process (backend local); none: ask nobody"
+    )
+    model: str = Field("builtin", description="builtin, or any model that vLLM can serve, by name or path")
+    num_replicas: int = Field(1, ge=1, le=64, description="engines")
+    num_cpus: float = Field(0.5, gt=0, description="CPUs that Ray reserves for each engine")
+    num_gpus: float = Field(0.0, ge=0, description="GPUs for each engine")
+    num_threads: int = Field(1, ge=1, description="threads of each CPU engine")
+    score_store: Path = Field(Path("runs/score_store"), description="folder of everything that was ever scored")
+    num_scored: int = Field(2_000, ge=0, description="images of this run to score")
+    images_per_question: int = Field(16, ge=1, le=1024, description="images in one question to the service")
+    max_in_flight: int = Field(4, ge=1, description="questions in flight from each worker")
+    engine_args: dict[str, Any] = Field(default_factory=dict, description="passed to vLLM as they are")
+
+
+class RelationsConfig(Section):
+    """How scores become edges."""
+
+    estimator: str = Field("somers_d", description="which statistic the edges' weights are")
+    update_at: tuple[int, ...] = Field(
+        (400, 800, 1_400), description="numbers of scored images at which the edges are estimated anew; and when all are in"
+    )
+    num_bootstrap: int = Field(200, ge=20, description="bootstrap draws for the intervals")
+    decorrelate: bool = Field(True, description="draw the scored images as if the attributes were independent")
+    gamma: float = Field(0.5, ge=0, le=1, description="strength of the decorrelating weights")
+
+
+class TrainingConfig(Section):
+    """How long, how fast, on what."""
+
+    backend: Literal["ray", "local"] = Field("ray", description="Ray Train with DeepSpeed, or one plain process")
+    num_workers: int = Field(2, ge=1, description="data-parallel ranks")
+    zero_stage: Literal[0, 1, 2, 3] = Field(1, description="DeepSpeed's ZeRO stage")
+    cpus_per_worker: float = Field(0.5, gt=0, description="CPUs that Ray reserves for each worker")
+    threads_per_worker: int = Field(1, ge=1, description="torch threads of each worker, on CPU")
+    use_gpu: bool | None = Field(None, description="null: when the machine has one")
+    precision: Literal["fp32", "bf16"] = Field("bf16", description="of the forward pass; weights stay fp32")
+    steps: int = Field(1_000, ge=1, description="optimiser steps")
+    batch_size: int = Field(32, ge=1, description="plain images of a global step")
+    pair_groups: int = Field(2, ge=1, description="groups of scored images in a global step")
+    group_size: int = Field(24, ge=2, description="scored images of a group; pairs are formed inside it")
+    learning_rate: float = Field(1e-3, gt=0, description="peak of the one-cycle schedule")
+    clip_norm: float = Field(0.0, ge=0, description="gradient norm limit; 0: none")
+    log_every: int = Field(20, ge=1, description="steps")
+    agree_every: int = Field(5, ge=1, description="steps between two looks for a newer relations version")
+    checkpoint_every: int = Field(250, ge=1, description="steps")
+    keep_checkpoints: int = Field(2, ge=1, description="newest checkpoints to keep")
+
+
+class NamingConfig(Section):
+    """nodes: discovered."""
+
+    at: tuple[float, ...] = Field((0.5, 0.8), description="shares of the steps after which dimensions are named")
+    num_images: int = Field(4, ge=1, description="images whose traversals are scored")
+    least_slope: float = Field(0.15, ge=0, description="grades per standard deviation below which a node stays unnamed")
+
+
+class Config(Section):
+    """One run, complete."""
+
+    name: str = Field("run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="the run's folder below runs")
+    runs: Path = Field(Path("runs"), description="folder of all runs")
+    seed: int = Field(0, ge=0, le=2**31 - 1)
+    method: str = Field("gem", description="which method trains")
+    parameters: dict[str, Any] = Field(default_factory=dict, description="the method's own settings")
+    nodes: Literal["ranked", "discovered"] = Field("ranked", description="how latent dimensions get their names")
+    attributes: tuple[str, ...] = Field((), description="what the oracle is asked for; empty: all that the source shows")
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    oracle: OracleConfig = OracleConfig()
+    relations: RelationsConfig = RelationsConfig()
+    training: TrainingConfig = TrainingConfig()
+    naming: NamingConfig = NamingConfig()
+
+    @model_validator(mode="after")
+    def _check(self) -> "Config":
+        method_class(self.method).Parameters(**self.parameters)
+        if self.oracle.engine == "transformers" and self.training.backend == "ray":
+            raise ValueError("oracle.engine: transformers runs in the training process; it needs training.backend: local")
+        if self.oracle.engine == "vllm" and self.training.backend == "local":
+            raise ValueError(
+                "training.backend: local runs without Ray, and the vLLM oracle runs on it; "
+                "take oracle.engine: transformers (built-in model, in this process) or none"
+            )
+        return self
+
+    @property
+    def folder(self) -> Path:
+        return self.runs / self.name

@@ -1,0 +1,121 @@
+"""A DeepSpeed engine behind the trainer's `Engine`: ZeRO 0-3, on CPU or GPU."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from graphdrl.training import OptimizerSettings, frozen_weights
+
+_TAG = "engine"
+
+
+def deepspeed_config(*, zero_stage: int, batch_size: int, clip_norm: float, universal: bool = False) -> dict[str, Any]:
+    """DeepSpeed's configuration as a function of ours; imports nothing.
+
+    batch_size: images of one rank's step, which DeepSpeed wants to know for its own throughput figures.
+    universal: load from a checkpoint that was converted for another number of workers.
+    """
+    return {
+        "train_micro_batch_size_per_gpu": batch_size,
+        "gradient_accumulation_steps": 1,
+        "gradient_clipping": clip_norm,
+        "zero_optimization": {"stage": zero_stage},
+        "zero_allow_untested_optimizer": True,
+        "checkpoint": {"load_universal": universal},
+    }
+
+
+def _import_deepspeed() -> Any:
+    if not torch.cuda.is_available():
+        os.environ["DS_ACCELERATOR"] = "cpu"
+    import deepspeed
+
+    # Compiling the shared-memory collective takes over a minute of C++; gloo does the same work here.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    return deepspeed
+
+
+class DeepSpeedEngine:
+    """One optimised module; the process group exists already (Ray Train made it)."""
+
+    def __init__(self, module: nn.Module, settings: OptimizerSettings, *, zero_stage: int, batch_size: int) -> None:
+        self._settings, self._zero_stage, self._batch_size = settings, zero_stage, batch_size
+        self._module = module
+        self._engine = self._initialize(universal=False)
+
+    def _initialize(self, universal: bool) -> Any:
+        deepspeed = _import_deepspeed()
+        settings = self._settings
+        engine, *_ = deepspeed.initialize(
+            model=self._module,
+            optimizer=settings.optimizer(self._module),
+            lr_scheduler=settings.scheduler,
+            config=deepspeed_config(
+                zero_stage=self._zero_stage,
+                batch_size=self._batch_size,
+                clip_norm=settings.clip_norm,
+                universal=universal,
+            ),
+            dist_init_required=False,
+        )
+        return engine
+
+    @property
+    def module(self) -> nn.Module:
+        return self._engine.module
+
+    def __call__(self, *args: Any) -> Any:
+        return self._engine(*args)
+
+    def frozen(self) -> AbstractContextManager[nn.Module]:
+        # The plain module: the engine itself would count the generator's pass as one of its own.
+        return frozen_weights(self._engine.module)
+
+    @contextmanager
+    def gathered(self) -> Iterator[nn.Module]:
+        module = self._engine.module
+        if self._zero_stage < 3:
+            yield module
+            return
+        deepspeed = _import_deepspeed()
+        with deepspeed.zero.GatheredParameters(list(module.parameters())):
+            yield module
+
+    def backward(self, loss: torch.Tensor) -> None:
+        self._engine.backward(loss)
+
+    def step(self) -> None:
+        self._engine.step()
+
+    def save(self, folder: Path) -> None:
+        self._engine.save_checkpoint(str(folder), tag=_TAG, save_latest=False)
+
+    def load(self, folder: Path) -> None:
+        """Raises ValueError when `folder` was not written by this engine."""
+        saved = list((folder / _TAG).glob("*_optim_states.pt"))
+        if not (folder / _TAG).exists():
+            raise ValueError(f"{folder} holds no DeepSpeed checkpoint; resume it with the backend that wrote it")
+        if self._zero_stage == 0 or len(saved) == torch.distributed.get_world_size():
+            self._engine.load_checkpoint(str(folder), tag=_TAG)
+            return
+        self._load_resized(folder)
+
+    def _load_resized(self, folder: Path) -> None:
+        """ZeRO shards of another number of workers: convert them to DeepSpeed's universal form, then load."""
+        universal = folder / "universal"
+        if torch.distributed.get_rank() == 0 and not universal.exists():
+            command = [
+                *(sys.executable, "-m", "deepspeed.checkpoint.ds_to_universal", "--inject_missing_state"),
+                *("--input_folder", str(folder / _TAG), "--output_folder", str(universal)),
+            ]
+            subprocess.run(command, check=True, capture_output=True, text=True)
+        torch.distributed.barrier()
+        self._engine = self._initialize(universal=True)
+        self._engine.load_checkpoint(str(folder), tag="universal")

@@ -1,0 +1,47 @@
+"""One Ray Train worker as the training loop's context."""
+
+from pathlib import Path
+
+import ray.train
+import torch
+import torch.distributed as dist
+from ray.train import Checkpoint, CheckpointUploadMode
+
+
+class RayContext:
+    """Rank, device and agreement from Ray Train's process group; see `graphdrl.training.TrainContext`."""
+
+    def __init__(self, resume_from: Path | None = None) -> None:
+        worker = ray.train.get_context()
+        self.rank = worker.get_world_rank()
+        self.world_size = worker.get_world_size()
+        self.device = ray.train.torch.get_device()
+        # After a failure Ray starts the workers again and hands them the checkpoint that was reported last.
+        reported = ray.train.get_checkpoint()
+        self.resume_from = Path(reported.path) if reported else resume_from
+
+    def agree_min(self, value: int) -> int:
+        return int(self._reduce(torch.tensor(value), dist.ReduceOp.MIN))
+
+    def agree_any(self, flag: bool) -> bool:
+        return bool(self._reduce(torch.tensor(int(flag)), dist.ReduceOp.MAX))
+
+    def mean(self, values: torch.Tensor) -> torch.Tensor:
+        return self._reduce(values.detach().clone(), dist.ReduceOp.SUM) / self.world_size
+
+    def report(self, metrics: dict[str, float], checkpoint: Path | None) -> None:
+        """A barrier. The checkpoint lies on the run's own storage already, so nothing is uploaded."""
+        plain = {name: float(value) for name, value in metrics.items()}
+        if checkpoint is None:
+            ray.train.report(plain)
+            return
+        ray.train.report(
+            plain,
+            checkpoint=Checkpoint.from_directory(checkpoint),
+            checkpoint_upload_mode=CheckpointUploadMode.NO_UPLOAD,
+        )
+
+    def _reduce(self, value: torch.Tensor, operation: dist.ReduceOp) -> torch.Tensor:
+        value = value.to(self.device)
+        dist.all_reduce(value, operation)
+        return value.cpu()

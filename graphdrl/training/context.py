@@ -1,0 +1,54 @@
+"""What a training loop sees of the cluster: five methods, and none of Ray."""
+
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+
+class TrainContext(Protocol):
+    """One rank among `world_size`; every method but `report` is collective: all ranks call it at the same step."""
+
+    rank: int
+    world_size: int
+    device: torch.device
+    resume_from: Path | None
+
+    def agree_min(self, value: int) -> int:
+        """The smallest value of any rank: the newest relations version that every rank has."""
+        ...
+
+    def agree_any(self, flag: bool) -> bool:
+        """True when it is true on any rank: all stop if one must. Also a barrier."""
+        ...
+
+    def mean(self, values: torch.Tensor) -> torch.Tensor:
+        """Elementwise mean over the ranks, for the logs."""
+        ...
+
+    def report(self, metrics: dict[str, float], checkpoint: Path | None) -> None:
+        """Tell whoever watches; `checkpoint` is a complete folder to resume from."""
+        ...
+
+
+class LocalContext:
+    """A single process without a cluster: a laptop, a debugger, a bare GPU machine."""
+
+    rank = 0
+    world_size = 1
+
+    def __init__(self, device: torch.device | None = None, resume_from: Path | None = None) -> None:
+        self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.resume_from = resume_from
+
+    def agree_min(self, value: int) -> int:
+        return value
+
+    def agree_any(self, flag: bool) -> bool:
+        return flag
+
+    def mean(self, values: torch.Tensor) -> torch.Tensor:
+        return values
+
+    def report(self, metrics: dict[str, float], checkpoint: Path | None) -> None:
+        """Nobody watches a local run; its files say the same."""

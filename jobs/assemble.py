@@ -1,0 +1,201 @@
+"""Puts one rank's training together from the configuration; the same for Ray and for a single process."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from graphdrl.config import Config
+from graphdrl.images import ImageSet, Loader, load_source, prepare
+from graphdrl.methods import Method, ModelShape, load_method
+from graphdrl.oracle import Oracle
+from graphdrl.oracle.tiny import KNOWN_ATTRIBUTES
+from graphdrl.relations import NodeMap, Updater, relations_key
+from graphdrl.training import (
+    Asker,
+    Batches,
+    Engine,
+    Engines,
+    JsonLines,
+    LiveSchedule,
+    LoopSettings,
+    Namer,
+    OptimizerSettings,
+    Parts,
+    RecordedRelations,
+    RecordedSchedule,
+    RelationsSource,
+    Run,
+    StepShape,
+    TensorBoard,
+    TrainContext,
+    Training,
+    choose_for_scoring,
+)
+
+MakeEngine = Callable[[nn.Module, OptimizerSettings, int], Engine]
+"""(module, optimiser, images of one rank's step) -> engine."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who answers, as the score store knows it: scores of another model or prompt never mix."""
+
+    model: str
+    prompt_version: str
+
+
+def attributes_of(config: Config) -> tuple[str, ...]:
+    """What the oracle is asked for: as configured, else what the source shows, else what the built-in model knows."""
+    if config.attributes:
+        return config.attributes
+    return load_source(config.data.source, **source_parameters(config)).attributes or KNOWN_ATTRIBUTES
+
+
+def source_parameters(config: Config) -> dict[str, object]:
+    """The source's own settings, with the folder of a folder source among them."""
+    return dict(config.data.parameters) | ({"path": config.data.path} if config.data.path else {})
+
+
+def training_images(config: Config) -> ImageSet:
+    """The run's images: drawn or read once, kept as shards below the runs, and read from there by every rank."""
+    data = config.data
+    source = load_source(data.source, **source_parameters(config))
+    return prepare(source, data.num_images, data.image_size, config.seed, config.runs / ".data")
+
+
+def make_updater(config: Config, images: ImageSet, identity: Identity) -> Updater:
+    """The relations updater of this run's data, attributes, model, prompt and estimator."""
+    attributes, relations = attributes_of(config), config.relations
+    num_scored = min(config.oracle.num_scored, len(images))
+    ranked = config.nodes == "ranked"
+    return Updater(
+        key=relations_key(images.ids, attributes, identity.model, identity.prompt_version, relations.estimator),
+        estimator=relations.estimator,
+        update_at=tuple(at for at in relations.update_at if at < num_scored) + ((num_scored,) if num_scored else ()),
+        num_bootstrap=relations.num_bootstrap,
+        gamma=relations.gamma if relations.decorrelate else 0.0,
+        node_map=NodeMap.ranked(len(attributes)) if ranked else NodeMap.unnamed(len(attributes)),
+        seed=config.seed,
+    )
+
+
+def make_method(config: Config) -> Method:
+    return load_method(config.method, **config.parameters)
+
+
+def assemble(
+    config: Config,
+    context: TrainContext,
+    make_engine: MakeEngine,
+    relations: RelationsSource,
+    oracle: Oracle | None,
+    *,
+    replay: Path | None = None,
+) -> Training:
+    """One rank, ready to run. `replay`: folder of a run whose schedule of relations versions is taken again."""
+    run, images, method = Run(config.folder), training_images(config), make_method(config)
+    settings, attributes = config.training, attributes_of(config)
+    engines = _engines(config, context, method, attributes, make_engine)
+    rank0 = context.rank == 0
+    if replay is not None:
+        relations = RecordedRelations(Run(replay))
+    parts = Parts(
+        context=context,
+        method=method,
+        engines=engines,
+        batches=Batches(
+            Loader(images.images, settings.batch_size, seed=config.seed, rank=context.rank, world_size=context.world_size),
+            StepShape(settings.batch_size, settings.pair_groups, settings.group_size),
+            num_latents=config.model.num_latents,
+            num_attributes=len(attributes),
+            seed=config.seed,
+            rank=context.rank,
+            world_size=context.world_size,
+            device=context.device,
+        ),
+        relations=relations,
+        schedule=RecordedSchedule(Run(replay).read_schedule())
+        if replay
+        else LiveSchedule(context, relations, settings.agree_every),
+        row_of={image: row for row, image in enumerate(images.ids)},
+        tie_margin=method.tie_margin,
+        run=run,
+        loggers=(JsonLines(run.metrics), TensorBoard(run.tensorboard)) if rank0 else (),
+        asker=_asker(config, context, images, attributes, oracle) if oracle and not replay else None,
+        namer=_namer(config, context, run, images, attributes, oracle) if oracle and not replay else None,
+    )
+    return Training(
+        parts,
+        LoopSettings(
+            steps=settings.steps,
+            log_every=settings.log_every,
+            checkpoint_every=settings.checkpoint_every,
+            keep_checkpoints=settings.keep_checkpoints,
+        ),
+    )
+
+
+def _engines(
+    config: Config, context: TrainContext, method: Method, attributes: tuple[str, ...], make_engine: MakeEngine
+) -> Engines:
+    settings = config.training
+    torch.manual_seed(config.seed)  # the same first weights on every rank
+    shape = ModelShape(
+        image_size=config.data.image_size,
+        num_latents=config.model.num_latents,
+        attributes=attributes,
+        precision=settings.precision,
+    )
+    generator, critic = method.build(shape)
+    optimizer = OptimizerSettings(settings.learning_rate, settings.steps, clip_norm=settings.clip_norm)
+    images = (settings.batch_size + settings.pair_groups * settings.group_size) // context.world_size
+    make = [make_engine(module.to(context.device), optimizer, images) for module in (generator, critic) if module]
+    return Engines(make[0], make[1] if critic is not None else None)
+
+
+def _asker(
+    config: Config, context: TrainContext, images: ImageSet, attributes: tuple[str, ...], oracle: Oracle
+) -> Asker:
+    chosen = choose_for_scoring(len(images), config.oracle.num_scored, config.seed)
+    return Asker(
+        oracle,
+        images.images,
+        chosen[context.rank :: context.world_size],
+        attributes,
+        client=config.name,
+        inclusion_probability=len(chosen) / len(images),
+        images_per_question=config.oracle.images_per_question,
+        max_in_flight=config.oracle.max_in_flight,
+    )
+
+
+def _namer(
+    config: Config,
+    context: TrainContext,
+    run: Run,
+    images: ImageSet,
+    attributes: tuple[str, ...],
+    oracle: Oracle,
+) -> Namer | None:
+    if config.nodes == "ranked":
+        return None
+    steps, naming = config.training.steps, config.naming
+    return Namer(
+        context,
+        oracle,
+        run,
+        images.images[: naming.num_images],
+        attributes,
+        at_steps=frozenset(max(1, int(share * steps)) for share in naming.at),
+        least_slope=naming.least_slope,
+    )
+
+
+def set_threads(config: Config) -> None:
+    """Hold torch to the threads of one worker: two ranks that both take every core fight over them."""
+    torch.set_num_threads(config.training.threads_per_worker)
+    os.environ.setdefault("OMP_NUM_THREADS", str(config.training.threads_per_worker))
