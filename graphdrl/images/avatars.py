@@ -192,7 +192,7 @@ STYLES: dict[str, Style] = {
         "Lorelei by Lisa Wischofsky, CC0 1.0",
         parts={
             "hair": (
-                look("variant34", bald=1.0, hair=True),
+                look("variant34", bald=1.0),
                 look("variant01 variant02 variant03 variant09 variant22 variant47", hair=True),
                 look("variant07 variant11 variant43", hair=True, bangs=1.0),
                 look("variant15 variant32 variant35", hair=True, long_hair=1.0),
@@ -213,6 +213,10 @@ STYLES: dict[str, Style] = {
             "earrings": (LEAVE_OUT,),
             "freckles": (LEAVE_OUT,),
             "hairAccessories": (LEAVE_OUT,),
+            "head": ("variant01", "variant02", "variant03", "variant04"),
+            "eyes": ("variant04", "variant09", "variant21", "variant24"),
+            "eyebrows": ("variant02", "variant05", "variant07", "variant09"),
+            "nose": ("variant01", "variant03", "variant04"),
             "mouth": ("happy01", "happy05", "sad04", "sad05"),
         },
         zoom=1.15,

@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from functools import cache
-from importlib import resources
+from importlib import import_module, resources
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -157,19 +157,25 @@ def _rasterise(svg: str, size: int, background: str) -> np.ndarray:
 
 
 @cache
-def _drawer(file: str) -> Callable[[dict[str, Any]], str]:
-    """What draws a style's options as SVG; ImportError says what to install."""
+def _definition(file: str) -> Any:
+    """A style of the package; ImportError says what to install."""
     try:
-        import resvg_py  # noqa: F401
         from dicebear import Style as Definition
-        from dicebear.options import Options
-        from dicebear.renderer import Renderer
-        from dicebear.resolver import Resolver
 
         text = resources.files("dicebear_styles").joinpath(f"{file}.json").read_text(encoding="utf-8")
+        import_module("resvg_py")
     except ImportError as error:
         raise ImportError("avatars need optional packages: install graphdrl[avatars]") from error
-    definition = Definition(json.loads(text))
+    return Definition(json.loads(text))
+
+
+@cache
+def _drawer(file: str) -> Callable[[dict[str, Any]], str]:
+    """What draws a style's options as SVG."""
+    definition = _definition(file)
+    from dicebear.options import Options
+    from dicebear.renderer import Renderer
+    from dicebear.resolver import Resolver
 
     class Trusted(Options):
         """Options out of our own tables: checking them against the schema would take as long as drawing them."""
