@@ -60,6 +60,11 @@ class Source(Protocol):
         """Names of the attributes that this source can show."""
         ...
 
+    @property
+    def network(self) -> BayesNet | None:
+        """What the images are drawn from, or None when nobody knows."""
+        ...
+
     def draw(self, num: int | None, size: int, seed: int, independent: bool = False) -> ImageSet:
         """`num` images of `size` x `size` pixels, the same for the same seed; None: all that there are.
 

@@ -1,0 +1,53 @@
+"""The built-in faces as a source: drawn by us, graded, with true relations."""
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from graphdrl.images.bayesnet import BayesNet
+from graphdrl.images.faces import ATTRIBUTES, NETWORK, render
+from graphdrl.images.ids import image_ids
+from graphdrl.images.sources.base import ImageSet, SourceParameters
+
+
+class FacesParameters(SourceParameters):
+    """presence: probability of showing of each attribute that can be absent, in independent draws; None: its own."""
+
+    presence: float | None = Field(default=None, gt=0, le=1)
+
+
+class FacesSource:
+    """Faces drawn from `graphdrl.images.faces.NETWORK`."""
+
+    name: ClassVar[str] = "faces"
+    Parameters: ClassVar[type[SourceParameters]] = FacesParameters
+    graded: ClassVar[bool] = True
+
+    def __init__(self, parameters: FacesParameters) -> None:
+        self._presence = parameters.presence
+
+    @property
+    def attributes(self) -> tuple[str, ...]:
+        """The ten graded attributes."""
+        return ATTRIBUTES
+
+    @property
+    def network(self) -> BayesNet:
+        """What the faces are drawn from."""
+        return NETWORK
+
+    def draw(self, num: int | None, size: int, seed: int, independent: bool = False) -> ImageSet:
+        """`num` faces of `size` x `size` pixels; they can be drawn without end, so `num` must be given."""
+        if num is None:
+            raise ValueError("faces are drawn without end: say how many")
+        factors = NETWORK.sample_independent(num, seed, self._presence) if independent else NETWORK.sample(num, seed)
+        images = render(factors, size)
+        return ImageSet(
+            images,
+            image_ids(images),
+            attributes=ATTRIBUTES,
+            grades=factors[:, : len(ATTRIBUTES)],
+            factors=factors,
+            factor_names=NETWORK.nodes,
+            network=NETWORK,
+        )
