@@ -1,0 +1,68 @@
+"""Many questions about one image in one sequence, so that the image and the prompt's head are computed once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from transformers import Idefics3ForConditionalGeneration, Idefics3Processor
+from transformers.modeling_outputs import ModelOutput
+
+
+@dataclass(frozen=True)
+class Packed:
+    """K prompts that share their first tokens, laid out as that prefix followed by K branches; L tokens together.
+
+    ids, positions: int64 [1, L]; each branch counts on from the prefix.
+    mask: bool [1, 1, L, L], true where a token may look: at what precedes it in the prefix and in its own branch.
+    answers: int64 [K], the last token of each branch, where the answer is read.
+    """
+
+    ids: torch.Tensor
+    positions: torch.Tensor
+    mask: torch.Tensor
+    answers: torch.Tensor
+
+
+def chat_tokens(processor: Idefics3Processor, question: str) -> list[int]:
+    """Token ids of a question about one image, as the model is asked it: chat template, image token expanded."""
+    content = [{"type": "image"}, {"type": "text", "text": question}]
+    text = processor.apply_chat_template(
+        [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
+    )
+    whole = processor.replace_image_token({"rows": [[0]], "cols": [[0]]}, 0)
+    return processor.tokenizer(text.replace(processor.image_token, whole))["input_ids"]
+
+
+def pack(prompts: Sequence[Sequence[int]]) -> Packed:
+    """Lay out the token ids of K prompts; equals asking them one by one, since no branch sees another."""
+    shared = _shared_prefix(prompts)
+    branches = [list(prompt[shared:]) for prompt in prompts]
+    branch = torch.tensor([-1] * shared + [k for k, tokens in enumerate(branches) for _ in tokens])
+    positions = torch.tensor(list(range(shared)) + [shared + at for tokens in branches for at in range(len(tokens))])
+    ids = torch.tensor(list(prompts[0][:shared]) + [token for tokens in branches for token in tokens])
+    visible = (branch[:, None] == branch[None, :]) | (branch[None, :] == -1)
+    mask = visible & torch.ones_like(visible).tril()
+    answers = torch.tensor([len(tokens) for tokens in branches]).cumsum(0) + shared - 1
+    return Packed(ids[None], positions[None], mask[None, None], answers)
+
+
+def ask_packed(model: Idefics3ForConditionalGeneration, pixels: torch.Tensor, packed: Packed) -> ModelOutput:
+    """The model's output with logits [B, K, vocabulary], one row an answer, for images [B, 3, H, W] in [-1, 1]."""
+    num_images = len(pixels)
+    return model(
+        input_ids=packed.ids.expand(num_images, -1),
+        position_ids=packed.positions,
+        attention_mask=packed.mask.expand(num_images, -1, -1, -1),
+        pixel_values=pixels[:, None],
+        logits_to_keep=packed.answers,
+        use_cache=False,
+    )
+
+
+def _shared_prefix(prompts: Sequence[Sequence[int]]) -> int:
+    """Length of the longest common prefix that leaves every prompt at least one token of its own."""
+    longest = min(len(prompt) for prompt in prompts) - 1
+    for position in range(longest):
+        if len({prompt[position] for prompt in prompts}) > 1:
+            return position
+    return longest
