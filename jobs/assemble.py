@@ -10,8 +10,8 @@ from torch import nn
 
 from graphdrl.config import Config
 from graphdrl.images import ImageSet, Loader, load_source, prepare
-from graphdrl.methods import Method, ModelShape, load_method
-from graphdrl.oracle import Oracle
+from graphdrl.methods import Method, ModelShape, load_method, method_classes
+from graphdrl.oracle import Oracle, load_prompt, model_key
 from graphdrl.oracle.tiny import KNOWN_ATTRIBUTES
 from graphdrl.relations import NodeMap, Updater, relations_key
 from graphdrl.training import (
@@ -48,6 +48,11 @@ class Identity:
     prompt_version: str
 
 
+def identity_of(config: Config) -> Identity:
+    """The model and the prompt that this run's scores come from."""
+    return Identity(model_key(config.oracle.model), load_prompt("score").version)
+
+
 def attributes_of(config: Config) -> tuple[str, ...]:
     """What the oracle is asked for: as configured, else what the source shows, else what the built-in model knows."""
     if config.attributes:
@@ -63,8 +68,8 @@ def source_parameters(config: Config) -> dict[str, object]:
 def training_images(config: Config) -> ImageSet:
     """The run's images: drawn or read once, kept as shards below the runs, and read from there by every rank."""
     data = config.data
-    source = load_source(data.source, **source_parameters(config))
-    return prepare(source, data.num_images, data.image_size, config.seed, config.runs / ".data")
+    parameters = source_parameters(config)
+    return prepare(data.source, parameters, data.num_images, data.image_size, config.seed, config.runs / ".data")
 
 
 def make_updater(config: Config, images: ImageSet, identity: Identity) -> Updater:
@@ -84,7 +89,8 @@ def make_updater(config: Config, images: ImageSet, identity: Identity) -> Update
 
 
 def make_method(config: Config) -> Method:
-    return load_method(config.method, **config.parameters)
+    takes_nodes = "nodes" in method_classes()[config.method].Parameters.model_fields
+    return load_method(config.method, **config.parameters, **({"nodes": config.nodes} if takes_nodes else {}))
 
 
 def assemble(
@@ -108,7 +114,8 @@ def assemble(
         method=method,
         engines=engines,
         batches=Batches(
-            Loader(images.images, settings.batch_size, seed=config.seed, rank=context.rank, world_size=context.world_size),
+            images.images,
+            Loader(images, settings.batch_size, config.seed, context.rank, context.world_size),
             StepShape(settings.batch_size, settings.pair_groups, settings.group_size),
             num_latents=config.model.num_latents,
             num_attributes=len(attributes),
@@ -122,7 +129,7 @@ def assemble(
         if replay
         else LiveSchedule(context, relations, settings.agree_every),
         row_of={image: row for row, image in enumerate(images.ids)},
-        tie_margin=method.tie_margin,
+        tie_margin=method.parameters.tie_margin,
         run=run,
         loggers=(JsonLines(run.metrics), TensorBoard(run.tensorboard)) if rank0 else (),
         asker=_asker(config, context, images, attributes, oracle) if oracle and not replay else None,
@@ -148,9 +155,9 @@ def _engines(
         image_size=config.data.image_size,
         num_latents=config.model.num_latents,
         attributes=attributes,
-        precision=settings.precision,
     )
     generator, critic = method.build(shape)
+    generator.mixed_precision = settings.precision == "bf16"
     optimizer = OptimizerSettings(settings.learning_rate, settings.steps, clip_norm=settings.clip_norm)
     images = (settings.batch_size + settings.pair_groups * settings.group_size) // context.world_size
     make = [make_engine(module.to(context.device), optimizer, images) for module in (generator, critic) if module]

@@ -5,9 +5,6 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from graphdrl.images.sources import source_class
-from graphdrl.methods import method_class
-
 
 class Section(BaseModel):
     """Closed and immutable: an unknown key is an error, and nothing changes after the check."""
@@ -40,7 +37,9 @@ class DataConfig(Section):
             raise ValueError(f"image_size must be a power of two, not {self.image_size}; take 64, 128 or 256")
         if self.source == "folder" and self.path is None:
             raise ValueError("source: folder needs data.path=DIR")
-        source_class(self.source).Parameters(**self.parameters)
+        from graphdrl.images.sources import source_class  # the registries compute; the tree alone does not load them
+
+        source_class(self.source).Parameters(**self.parameters, **({"path": self.path} if self.path else {}))
         return self
 
 
@@ -129,7 +128,9 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _check(self) -> "Config":
-        method_class(self.method).Parameters(**self.parameters)
+        from graphdrl.methods import load_method
+
+        load_method(self.method, **self.parameters)
         if self.oracle.engine == "transformers" and self.training.backend == "ray":
             raise ValueError("oracle.engine: transformers runs in the training process; it needs training.backend: local")
         if self.oracle.engine == "vllm" and self.training.backend == "local":

@@ -1,0 +1,47 @@
+"""The training loop and what it leaves: no Ray, no DeepSpeed, no configuration tree."""
+
+from graphdrl.training.asking import Asker, choose_for_scoring
+from graphdrl.training.batches import Batches, StepShape
+from graphdrl.training.context import LocalContext, TrainContext
+from graphdrl.training.engine import Engine, LocalEngine, OptimizerSettings, frozen_weights
+from graphdrl.training.evaluate import measure
+from graphdrl.training.loggers import JsonLines, Logger, TensorBoard
+from graphdrl.training.loop import LoopSettings, Parts, Progress, Training
+from graphdrl.training.naming import Namer
+from graphdrl.training.relations_source import LocalRelations, RecordedRelations, RelationsSource
+from graphdrl.training.runs import Run
+from graphdrl.training.schedule import LiveSchedule, RecordedSchedule, Schedule
+from graphdrl.training.step import Engines, train_step
+from graphdrl.training.supervision import Supervision
+
+__all__ = [
+    "Asker",
+    "Batches",
+    "Engine",
+    "Engines",
+    "JsonLines",
+    "LiveSchedule",
+    "LocalContext",
+    "LocalEngine",
+    "LocalRelations",
+    "Logger",
+    "LoopSettings",
+    "Namer",
+    "OptimizerSettings",
+    "Parts",
+    "Progress",
+    "RecordedRelations",
+    "RecordedSchedule",
+    "RelationsSource",
+    "Run",
+    "Schedule",
+    "StepShape",
+    "Supervision",
+    "TensorBoard",
+    "TrainContext",
+    "Training",
+    "choose_for_scoring",
+    "frozen_weights",
+    "measure",
+    "train_step",
+]

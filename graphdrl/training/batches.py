@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from graphdrl.images import Loader, to_float
@@ -31,10 +32,11 @@ class StepShape:
 
 
 class Batches:
-    """One rank's share of every step."""
+    """One rank's share of every step; images: uint8 [N, S, S, 3], all of the data set."""
 
     def __init__(
         self,
+        images: np.ndarray,
         loader: Loader,
         shape: StepShape,
         *,
@@ -46,7 +48,7 @@ class Batches:
         device: torch.device,
     ) -> None:
         shape.check(world_size)
-        self._loader, self._shape = loader, shape
+        self._images, self._loader, self._shape = images, loader, shape
         self._num_latents, self._num_attributes = num_latents, num_attributes
         self._seed, self._rank, self._world_size, self._device = seed, rank, world_size, device
 
@@ -56,23 +58,29 @@ class Batches:
         noise = self._noise(step, num_scored)
         if supervision:
             drawn = self._share(torch.from_numpy(supervision.draw(self._seed, step, num_scored))).numpy()
-            scored = self._loader.images[supervision.rows[drawn]]
+            scored = self._images[supervision.rows[drawn]]
             grades = torch.from_numpy(supervision.grades[drawn])
             pair_scale = torch.from_numpy(supervision.pair_scale)
         else:
-            scored = self._loader.images[:0]
+            scored = self._images[:0]
             grades = torch.zeros(0, self._num_attributes)
             pair_scale = torch.ones(self._num_attributes)
         return Batch(
-            plain=to_float(self._loader.batch(step)).to(self._device),
-            scored=to_float(scored).to(self._device),
+            plain=to_float(self._loader.batch(step).images, self._device),
+            scored=to_float(scored, self._device),
             scored_grades=grades.to(self._device),
             pair_scale=pair_scale.to(self._device),
             noise_plain=noise[0].to(self._device),
             noise_scored=noise[1].to(self._device),
             prior=noise[2].to(self._device),
             progress=progress,
+            group_size=self._shape.group_size,
         )
+
+    @property
+    def sample_images(self) -> np.ndarray:
+        """The data set's first images, uint8 [<= 2,000, S, S, 3], enough to measure the codes' spread."""
+        return self._images[:2_000]
 
     def _noise(self, step: int, num_scored: int) -> tuple[torch.Tensor, ...]:
         generator = torch.Generator().manual_seed(self._seed * 1_000_003 + step)

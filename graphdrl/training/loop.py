@@ -23,16 +23,12 @@ from graphdrl.training.supervision import Supervision
 
 @dataclass(frozen=True)
 class LoopSettings:
-    """How long and how often; counts are steps.
-
-    images_per_step: plain and scored images of one global step, for images/s.
-    """
+    """How long and how often; counts are steps."""
 
     steps: int
     log_every: int
     checkpoint_every: int
     keep_checkpoints: int
-    images_per_step: int
 
 
 @dataclass(frozen=True)
@@ -83,13 +79,21 @@ class Training:
     def run(self) -> Progress:
         """Train to the end; returns where it ended."""
         self._restore()
-        self._mark = self._window_mark = time.perf_counter()
-        self._window_step = self.progress.step
+        self._start_window()
         while self.progress.step < self._settings.steps:
             self._step()
         for logger in self._parts.loggers:
             logger.close()
         return self.progress
+
+    def save_model(self) -> None:
+        """Write the model in `save_pretrained` form; collective."""
+        parts = self._parts
+        with parts.engines.generator.gathered() as generator:
+            if parts.context.rank == 0:
+                generator.calibrate(parts.batches.sample_images)
+                generator.save_pretrained(parts.run.model)
+        parts.context.agree_any(False)
 
     def _step(self) -> None:
         parts, progress, step = self._parts, self.progress, self.progress.step
@@ -138,7 +142,6 @@ class Training:
 
     def _log(self) -> None:
         progress, context = self.progress, self._parts.context
-        now = time.perf_counter()
         names = sorted({name for losses in self._window for name in losses})
         means = [
             torch.stack([losses[name].float().cpu() for losses in self._window if name in losses]).mean()
@@ -148,9 +151,11 @@ class Training:
         waiting = self._parts.asker.num_waiting if self._parts.asker else 0
         counts = [progress.images_scored, progress.questions_asked, waiting, progress.oracle_seconds]
         agreed = context.mean(torch.cat([torch.stack(means).double(), torch.tensor(counts, dtype=torch.float64)]))
-        progress.train_seconds += now - self._mark
+        seconds = time.perf_counter() - self._window_start
+        progress.train_seconds += seconds
         values = dict(zip(names, agreed[: len(names)].tolist(), strict=True))
-        values["images_per_s"] = self._images_since() / (now - self._window_mark)
+        values["images_trained"] = progress.images_trained
+        values["images_per_s"] = (progress.images_trained - self._window_images) / seconds
         values["relations_version"] = progress.version
         scored, asked, queue = (agreed[-4:-1] * context.world_size).tolist()
         values |= {"images_scored": scored, "questions_asked": asked, "oracle_queue": queue}
@@ -158,12 +163,12 @@ class Training:
         values["seconds"] = progress.train_seconds
         for logger in self._parts.loggers:
             logger.log(progress.step, values)
-        self._window.clear()
-        self._mark = self._window_mark = time.perf_counter()
-        self._window_step = progress.step
+        self._start_window()
 
-    def _images_since(self) -> float:
-        return (self.progress.step - self._window_step) * self._settings.images_per_step
+    def _start_window(self) -> None:
+        self._window.clear()
+        self._window_images = self.progress.images_trained
+        self._window_start = time.perf_counter()
 
     def _save(self) -> None:
         parts, progress = self._parts, self.progress

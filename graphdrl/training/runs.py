@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import yaml
 
 from graphdrl.oracle.questions import Scores
 from graphdrl.relations.edges import Edges, NodeMap, RelationsVersion
@@ -45,10 +46,8 @@ class Run:
         self.schedule = self.folder / "schedule.jsonl"
         self.tensorboard = self.folder / "tensorboard"
         self.model = self.folder / "model"
-        self.data = self.folder / "data"
         self.scores = self.folder / "scores"
         self.examples = self.folder / "examples"
-        self.progress = self.folder / "progress.json"
         self.summary = self.folder / "summary.json"
         self.report = self.folder / "report.html"
 
@@ -82,6 +81,9 @@ class Run:
     def read_schedule(self) -> list[tuple[int, int]]:
         """(step, version) pairs in order of the steps."""
         return [(row["step"], row["version"]) for row in _latest_by_step(_read_lines(self.schedule))]
+
+    def read_config(self) -> dict[str, Any]:
+        return yaml.safe_load(self.config.read_text())
 
     def read_summary(self) -> dict[str, Any]:
         return json.loads(self.summary.read_text())

@@ -1,0 +1,162 @@
+"""What is made of a run when its training has ended: numbers, pictures, summary.json and report.html."""
+
+import json
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from graphdrl.config import Config
+from graphdrl.images import ImageSet, load_source, read_shards, to_float, to_uint8, write_shards
+from graphdrl.models import GEM
+from graphdrl.relations import RelationsVersion, recovery, true_relations
+from graphdrl.report import ReportContent, Traversal, write_report
+from graphdrl.training import Run, measure
+from jobs.assemble import source_parameters, training_images
+
+_TRUTH_DRAWS = 200_000
+_TEST_SEED = 1_000_003
+"""Added to the run's seed: test images are never training images."""
+
+_EXAMPLES = 12
+_TRAVERSAL = (-2.0, -1.0, 0.0, 1.0, 2.0)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a run came to."""
+
+    run: Run
+    summary: dict[str, Any]
+
+
+def finish(config: Config, started: float) -> Finished:
+    """Evaluate the run, write its summary and its report.
+
+    started: `time.time()` at the command, for the run's `seconds`.
+    """
+    run = Run(config.folder)
+    model = GEM.from_pretrained(run.model)
+    truth = known_relations(config)
+    test = test_images(config)
+    versions = [run.read_version(number) for number in run.versions()]
+    keep_examples(run, test or training_images(config))
+    summary: dict[str, Any] = {**_counts(run, config, versions)}
+    if test is not None and test.grades is not None:
+        summary["metrics"] = measure(model, test, config.seed)
+    if versions:
+        summary["relations"] = _relations(versions[-1], truth)
+    # The report takes part in the time that it names: write it, then write down how long all of it took.
+    summary["seconds"] = round(time.time() - started, 1)
+    run.write_summary(summary)
+    write_run_report(run, truth)
+    summary["seconds"] = round(time.time() - started, 1)
+    run.write_summary(summary)
+    return Finished(run, summary)
+
+
+def known_relations(config: Config) -> np.ndarray | None:
+    """The population value of the run's estimator on clean factors [K, K]; None where nobody knows the network.
+
+    Raises nothing for attributes that the network does not draw: then there is no truth either.
+    """
+    from jobs.assemble import attributes_of
+
+    source = load_source(config.data.source, **source_parameters(config))
+    network = source.network
+    attributes = attributes_of(config)
+    if network is None or any(name not in network.names for name in attributes):
+        return None
+    columns = [network.names.index(name) for name in attributes]
+    return true_relations(network.sample(_TRUTH_DRAWS, config.seed)[:, columns], config.relations.estimator)
+
+
+def test_images(config: Config) -> ImageSet | None:
+    """Images of independently drawn factors to measure on; None where factors are unknown."""
+    source = load_source(config.data.source, **source_parameters(config))
+    if source.network is None or not config.data.num_test:
+        return None
+    return source.draw(config.data.num_test, config.data.image_size, config.seed + _TEST_SEED, independent=True)
+
+
+def keep_examples(run: Run, images: ImageSet) -> None:
+    """Keep a few images in the run, so that its report can be written again from the run alone."""
+    if not run.examples.exists():
+        write_shards(ImageSet(images.images[:_EXAMPLES], images.ids[:_EXAMPLES]), run.examples)
+
+
+def write_run_report(run: Run, truth: np.ndarray | None = None) -> None:
+    """Write report.html from what lies in the run's folder."""
+    model = GEM.from_pretrained(run.model)
+    examples = read_shards(run.examples).images
+    summary = run.read_summary()
+    rows = run.read_metrics()
+    names = [name for name in rows[-1] if name != "step"] if rows else []
+    write_report(
+        ReportContent(
+            title=run.name,
+            summary=summary,
+            config=run.read_config(),
+            curves={
+                name: ([row["step"] for row in rows if name in row], [row[name] for row in rows if name in row])
+                for name in names
+            },
+            schedule=run.read_schedule(),
+            originals=examples,
+            reconstructions=to_uint8(model.reconstruct(to_float(examples))),
+            traversal=_traversal(model, examples, run),
+            versions=[run.read_version(number) for number in run.versions()],
+            truth=truth,
+            oracle={name: summary[name] for name in ("oracle_engine", "questions_asked", "oracle_wait_fraction")},
+        ),
+        run.report,
+    )
+
+
+def _traversal(model: GEM, examples: np.ndarray, run: Run) -> Traversal:
+    codes = model.encode(to_float(examples[:1]))
+    strips = [to_uint8(model.traverse(codes, node, _TRAVERSAL)[0]) for node in model.nodes]
+    path = run.folder / "nodes.json"
+    notes: tuple[str, ...] = ()
+    if path.exists():
+        evidence = json.loads(path.read_text())
+        notes = tuple(f"{node['slope']:+.2f} grades per standard deviation" for node in evidence)
+    return Traversal(tuple(model.nodes), _TRAVERSAL, np.stack(strips), notes)
+
+
+def _counts(run: Run, config: Config, versions: list[RelationsVersion]) -> dict[str, Any]:
+    rows, schedule = run.read_metrics(), run.read_schedule()
+    last = rows[-1]
+    half = config.training.steps / 2
+    local = config.training.backend == "local"
+    return {
+        "name": run.name,
+        "method": config.method,
+        "steps": last["step"],
+        "images_trained": int(last["images_trained"]),
+        "images_scored": int(last["images_scored"]),
+        "questions_asked": int(last["questions_asked"]),
+        "edge_versions": len(versions),
+        "versions_before_half": sum(step < half for step, _ in schedule),
+        "images_per_s": round(last["images_trained"] / last["seconds"], 1),
+        "train_seconds": round(last["seconds"], 1),
+        "oracle_wait_fraction": round(last["oracle_wait_fraction"], 5),
+        "oracle_engine": config.oracle.engine,
+        "oracle_model": config.oracle.model,
+        "num_workers": 1 if local else config.training.num_workers,
+        "zero_stage": 0 if local else config.training.zero_stage,
+        "backend": config.training.backend,
+        "device": "cuda" if torch.cuda.is_available() and config.training.use_gpu is not False else "cpu",
+    }
+
+
+def _relations(version: RelationsVersion, truth: np.ndarray | None) -> dict[str, Any]:
+    found = {
+        "num_scored": version.edges.num_scored,
+        "estimator": version.edges.estimator,
+        "resolved": int(version.edges.resolved.sum()),
+        "effective_sample_size": round(version.effective_sample_size, 1),
+    }
+    return found | (recovery(version.edges, truth) if truth is not None else {})

@@ -1,0 +1,188 @@
+"""The main job: the oracle beside the trainer, the relations between them, and what the run leaves."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from graphdrl.config import Config, check, dump_config, load_config
+from graphdrl.training import LocalContext, LocalEngine, LocalRelations, Run
+from jobs.assemble import assemble, identity_of, make_updater, set_threads, training_images
+from jobs.finish import Finished, finish
+
+_APPLICATION = "oracle"
+
+Say = Callable[[str], None]
+"""Tells a person what the job is doing now."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """How a run begins: anew, from its own last checkpoint, or on another run's schedule."""
+
+    config: Config
+    resume: bool = False
+    replay: Path | None = None
+
+
+def begin(config: Config, replay: Path | None = None) -> Start:
+    """A new run; its folder gets a number when its name is taken, so that nothing is overwritten."""
+    name, number = config.name, 1
+    while config.folder.exists():
+        number += 1
+        config = config.model_copy(update={"name": f"{name}-{number}"})
+    if replay is not None and not Run(replay).schedule.exists():
+        raise ValueError(f"{replay} has no schedule.jsonl to replay; give the folder of a finished run")
+    run = Run(config.folder)
+    run.folder.mkdir(parents=True)
+    run.config.write_text(dump_config(config))
+    return Start(config, replay=replay)
+
+
+def resume(folder: Path) -> Start:
+    """Go on from the last checkpoint of the run in `folder`; without one, from its beginning."""
+    run = Run(folder)
+    if not run.config.exists():
+        raise ValueError(f"{folder} is not a run (it has no config.yaml); give a folder such as runs/quickstart")
+    config = load_config(run.config)
+    # The folder may have been moved or renamed since.
+    return Start(config.model_copy(update={"name": folder.name, "runs": folder.parent}), resume=True)
+
+
+def train(start: Start, started: float, say: Say) -> Finished:
+    """Run the job to its end; `started`: `time.time()` at the command."""
+    if start.config.training.backend == "local":
+        _train_here(start, say)
+    else:
+        _train_on_ray(start, say)
+    say("measuring and writing the report")
+    return finish(start.config, started)
+
+
+# In this process ----------------------------------------------------------------------------------------------------
+
+
+def _train_here(start: Start, say: Say) -> None:
+    config = start.config
+    set_threads(config)
+    say("drawing images")
+    images = training_images(config)
+    run = Run(config.folder)
+    context = LocalContext(resume_from=run.last_checkpoint() if start.resume else None)
+    updater = make_updater(config, images, identity_of(config))
+    versions = [run.read_version(number) for number in run.versions()] if start.resume else []
+    if versions:
+        updater.restore(versions[-1])
+    oracle = None
+    if config.oracle.engine == "transformers":
+        from graphdrl.oracle.tiny.local import TransformersOracle  # the one way to an oracle without Ray and vLLM
+
+        oracle = TransformersOracle(config.oracle.model)
+    relations = LocalRelations(updater, versions)
+    training = assemble(
+        config, context, lambda module, settings, _: LocalEngine(module, settings), relations, oracle, replay=start.replay
+    )
+    say("training")
+    try:
+        training.run()
+        training.save_model()
+    finally:
+        if oracle is not None:
+            oracle.close()
+    if updater.scores is not None:
+        run.write_scores(updater.scores)
+
+
+# On Ray -------------------------------------------------------------------------------------------------------------
+
+
+def _train_on_ray(start: Start, say: Say) -> None:
+    from graphdrl import distributed
+
+    config = start.config
+    say("starting Ray")
+    distributed.connect()
+    try:
+        _train_beside_oracle(start, say)
+    finally:
+        distributed.disconnect()
+
+
+def _train_beside_oracle(start: Start, say: Say) -> None:
+    from graphdrl import distributed
+
+    config, folder = start.config, start.config.folder.resolve()
+    application = _start_oracle(config) if _asks(start) else None
+    say("drawing images, while the oracle starts" if application else "drawing images")
+    images = training_images(config)
+    store = distributed.open_edge_store(make_updater(config, images, identity_of(config)), folder)
+    say("starting the workers")
+    use_gpu = config.training.use_gpu if config.training.use_gpu is not None else distributed.num_gpus() > 0
+    distributed.fit(
+        _worker,
+        {
+            "config": config.model_dump(mode="json") | {"runs": str(config.runs.resolve())},
+            "application": application,
+            "resume": start.resume,
+            "replay": str(start.replay.resolve()) if start.replay else None,
+            "store": store,
+        },
+        storage=folder / ".ray",
+        num_workers=config.training.num_workers,
+        cpus_per_worker=config.training.cpus_per_worker,
+        use_gpu=use_gpu,
+    )
+    distributed.close_edge_store(store, folder)
+    shutil.rmtree(folder / ".ray", ignore_errors=True)
+
+
+def _asks(start: Start) -> bool:
+    return start.config.oracle.engine != "none" and start.replay is None
+
+
+def _start_oracle(config: Config) -> str:
+    """Name of the oracle's application, found running or started now; it goes on starting while we go on."""
+    from serve import OracleSettings, start_oracle
+
+    oracle = config.oracle
+    settings = OracleSettings(
+        model=oracle.model,
+        num_replicas=oracle.num_replicas,
+        num_cpus=oracle.num_cpus,
+        num_gpus=oracle.num_gpus,
+        num_threads=oracle.num_threads,
+        score_store=oracle.score_store.resolve(),
+        engine_args=oracle.engine_args,
+    )
+    start_oracle(settings, name=_APPLICATION, wait=False)
+    return _APPLICATION
+
+
+def _worker(arguments: dict[str, Any]) -> None:
+    """One rank, on whichever machine Ray put it."""
+    from graphdrl import distributed
+    from graphdrl.oracle.clients import HandleOracle
+
+    config = check(arguments["config"])
+    set_threads(config)
+    run = Run(config.folder)
+    context = distributed.RayContext(run.last_checkpoint() if arguments["resume"] else None)
+    oracle = HandleOracle(arguments["application"]) if arguments["application"] else None
+    replay = arguments["replay"]
+    training = assemble(
+        config,
+        context,
+        lambda module, settings, batch_size: distributed.DeepSpeedEngine(
+            module, settings, zero_stage=config.training.zero_stage, batch_size=batch_size
+        ),
+        distributed.RayRelations(arguments["store"]),
+        oracle,
+        replay=Path(replay) if replay else None,
+    )
+    try:
+        training.run()
+        training.save_model()
+    finally:
+        if oracle is not None:
+            oracle.close()
