@@ -1,6 +1,5 @@
 """The joint critic of images and codes (bidirectional GAN: Donahue et al. 2017; Dumoulin et al. 2017)."""
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, leaky_relu
@@ -31,7 +30,7 @@ class JointCritic(nn.Module):
         self.joint = nn.Linear(hidden, hidden)
         self.logit = nn.Linear(hidden, 1)
 
-    def forward(self, images: Float[Tensor, "B 3 S S"], codes: Float[Tensor, "B Z"]) -> Float[Tensor, "B"]:
+    def forward(self, images: Float[Tensor, "B 3 S S"], codes: Float[Tensor, "B Z"]) -> Float[Tensor, " B"]:
         features = avg_pool2d(images, self.shrink) if self.shrink > 1 else images
         for convolution in self.convolutions:
             features = leaky_relu(convolution(features), 0.2)

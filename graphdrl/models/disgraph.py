@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -72,20 +73,25 @@ class DisGraph(nn.Module):
         self.set_nodes(node_map)
 
     @torch.no_grad()
-    def set_adjacency(self, weights: Tensor) -> None:
+    def set_adjacency(self, weights: np.ndarray) -> None:
         """Take new edge weights [K, K] in [-1, 1], in place and between two steps; raises ValueError on others."""
-        weights = torch.as_tensor(weights, dtype=self.adjacency.dtype)
-        if weights.shape != self.adjacency.shape:
+        weights = np.array(weights, dtype=np.float32)
+        if weights.shape != tuple(self.adjacency.shape):
             raise ValueError(f"the graph has {len(self.adjacency)} nodes, but the weights are {list(weights.shape)}")
-        if not (weights.abs() <= 1).all():
+        if not (np.abs(weights) <= 1).all():
             raise ValueError("edge weights must lie in [-1, 1]")
-        self.adjacency.copy_(weights)
+        self.adjacency.copy_(torch.from_numpy(weights))
 
     @torch.no_grad()
     def set_nodes(self, node_map: NodeMap) -> None:
-        """Say which latent dimension shows which attribute, in place; raises ValueError when the counts differ."""
+        """Say which latent dimension shows which attribute, in place; raises ValueError on a map that does not fit."""
         if not len(node_map.dimensions) == len(node_map.signs) == len(self.dimensions):
-            raise ValueError(f"the graph has {len(self.dimensions)} nodes, but the map names {len(node_map.dimensions)}")
+            raise ValueError(
+                f"the graph has {len(self.dimensions)} nodes, but the map names {len(node_map.dimensions)}"
+            )
+        shown = [dimension for dimension in node_map.dimensions if dimension >= 0]
+        if len(set(shown)) != len(shown):
+            raise ValueError(f"a latent dimension can show one attribute only: {list(node_map.dimensions)}")
         dimensions = torch.tensor(node_map.dimensions, dtype=torch.int64)
         signs = torch.tensor(node_map.signs, dtype=self.signs.dtype)
         self.dimensions.copy_(dimensions.clamp(min=0))
@@ -113,6 +119,6 @@ class DisGraph(nn.Module):
 
 
 def _build_learner(name: GraphLearner, num_nodes: int) -> nn.Module | None:
-    if name == "gcn":
-        return ResidualGCN(num_nodes)
-    return Mixing() if name == "mixing" else None
+    if name == "none" or num_nodes == 0:
+        return None
+    return ResidualGCN(num_nodes) if name == "gcn" else Mixing()

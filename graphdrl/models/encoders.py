@@ -18,7 +18,9 @@ def num_scales(image_size: int) -> int:
     """
     if not SMALLEST_SIZE <= image_size <= LARGEST_SIZE or image_size & (image_size - 1):
         sizes = ", ".join(str(2**power) for power in range(5, 11))
-        raise ValueError(f"image_size is {image_size}, but the encoder halves an image down to 4 x 4: take one of {sizes}")
+        raise ValueError(
+            f"image_size is {image_size}, but the encoder halves an image down to 4 x 4: take one of {sizes}"
+        )
     return image_size.bit_length() - 3
 
 

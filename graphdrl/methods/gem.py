@@ -1,0 +1,100 @@
+"""GEM with our defaults: rank supervision of named codes, a residual GCN before the decoder, a small joint critic."""
+
+from collections.abc import Callable
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from graphdrl.methods.base import Batch, MethodParameters, ModelShape, register
+from graphdrl.methods.losses import critic_loss, gaussian_kl, joint_divergence, rank_loss, squared_error
+from graphdrl.models.critic import JointCritic
+from graphdrl.models.disgraph import GraphLearner
+from graphdrl.models.gem import GEM, Outputs
+from graphdrl.relations.edges import RelationsVersion
+
+
+class GEMParameters(MethodParameters):
+    """Weights of the terms, relative to one nat of the KL term."""
+
+    beta: float = Field(default=1.0, ge=0, le=1000, description="weight of the KL term")
+    reconstruction_weight: float = Field(default=3.0, gt=0, le=1000, description="weight of the squared error")
+    rank_weight: float = Field(default=100.0, ge=0, le=10_000, description="weight of an attribute's rank loss")
+    rank_warmup: float = Field(default=0.1, ge=0, le=1, description="share of the steps over which it rises from 0")
+    nodes: Literal["ranked", "discovered"] = Field(
+        default="ranked", description="ranked: scores order the named codes; discovered: named after training"
+    )
+    use_graph: bool = Field(default=True, description="whether the relations enter the model")
+    graph_learner: Literal["gcn", "mixing"] = Field(default="gcn", description="mixing is the paper's A^T z")
+    critic_weight: float = Field(default=1.0, ge=0, le=1000, description="weight of the joint critic's term; 0: none")
+    critic_every: int = Field(default=4, ge=1, le=10_000, description="the critic plays at every n-th step")
+
+
+@register
+class GEMMethod:
+    """Plain images are encoded and decoded, scored ones ordered by their named codes."""
+
+    name: ClassVar[str] = "gem"
+    Parameters: ClassVar[type[MethodParameters]] = GEMParameters
+
+    def __init__(self, parameters: GEMParameters) -> None:
+        self.parameters = parameters
+
+    def build(self, shape: ModelShape) -> tuple[nn.Module, nn.Module | None]:
+        learner: GraphLearner = self.parameters.graph_learner if self.parameters.use_graph else "none"
+        discovered = self.parameters.nodes == "discovered"
+        dimensions = (-1,) * len(shape.attributes) if discovered else None
+        generator = GEM(shape.config(graph_learner=learner, dimensions=dimensions))
+        critic = JointCritic(shape.image_size, shape.num_latents) if self.parameters.critic_weight else None
+        return generator, critic
+
+    def wants_critic(self, step: int) -> bool:
+        return self.parameters.critic_weight > 0 and step % self.parameters.critic_every == 0
+
+    def generator_loss(
+        self, generator: Callable[..., Outputs], critic: nn.Module | None, batch: Batch
+    ) -> tuple[dict[str, Tensor], Outputs]:
+        settings = self.parameters
+        ranked = settings.nodes == "ranked"
+        scored = batch.scored if ranked else batch.scored[:0]
+        prior = batch.prior if critic is not None else batch.prior[:0]
+        outputs = generator(batch.plain, scored, batch.noise_plain, prior)
+        losses = {
+            "reconstruction": squared_error(outputs.reconstruction, batch.plain),
+            "kl": gaussian_kl(outputs.mu, outputs.logvar),
+        }
+        total = settings.reconstruction_weight * losses["reconstruction"] + settings.beta * losses["kl"]
+        if ranked:
+            losses["rank"] = self._rank(outputs.mu_scored, batch)
+            total = total + settings.rank_weight * self._warmed(batch.progress) * losses["rank"]
+        if critic is not None:
+            losses["divergence"] = self._divergence(critic, batch, outputs)
+            total = total + settings.critic_weight * losses["divergence"]
+        return {"total": total, **losses}, outputs
+
+    def critic_loss(self, critic: Callable[..., Tensor], batch: Batch, outputs: Outputs) -> dict[str, Tensor]:
+        images = torch.cat([batch.plain, outputs.generated.detach()])
+        codes = torch.cat([outputs.z.detach(), batch.prior])
+        encoder_logits, decoder_logits = critic(images, codes).split([len(batch.plain), len(batch.prior)])
+        accuracy = 0.5 * ((encoder_logits > 0).float().mean() + (decoder_logits < 0).float().mean())
+        return {"total": critic_loss(encoder_logits, decoder_logits), "accuracy": accuracy}
+
+    def set_relations(self, generator: nn.Module, version: RelationsVersion) -> None:
+        generator.set_relations(version.edges, version.node_map)
+
+    def _rank(self, mu_scored: Tensor, batch: Batch) -> Tensor:
+        # Ranked nodes are the first K codes, whatever a version says of them.
+        num_attributes = batch.scored_grades.shape[1]
+        group_size = batch.group_size or len(batch.scored)
+        values = mu_scored[:, :num_attributes]
+        return rank_loss(values, batch.scored_grades, batch.pair_scale, group_size, self.parameters.tie_margin)
+
+    def _warmed(self, progress: float) -> float:
+        warmup = self.parameters.rank_warmup
+        return min(1.0, progress / warmup) if warmup else 1.0
+
+    def _divergence(self, critic: nn.Module, batch: Batch, outputs: Outputs) -> Tensor:
+        images = torch.cat([batch.plain, outputs.generated])
+        logits = critic(images, torch.cat([outputs.z, batch.prior]))
+        return joint_divergence(*logits.split([len(batch.plain), len(batch.prior)]))

@@ -1,0 +1,257 @@
+"""GEM: encoder, DisGraph and decoder in one module, with what people do with it: encode, edit, traverse, sample."""
+
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import Tensor, nn
+
+from graphdrl.models import pretrained
+from graphdrl.models.decoders import ConvDecoder
+from graphdrl.models.disgraph import DisGraph, GraphLearner
+from graphdrl.models.encoders import ConvEncoder, num_scales
+from graphdrl.models.pixels import Pixels, as_images
+from graphdrl.relations.edges import Edges, NodeMap
+from graphdrl.relations.weights import latent_correlation
+
+MAX_LOGVAR = 10.0
+"""Bound on log sigma^2 on both sides, so that one bad step cannot overflow the exponential."""
+
+
+class GEMConfig(BaseModel):
+    """Everything that fixes a model's shape; written beside its weights.
+
+    dimensions, signs: which latent dimension shows which attribute; None: the first K, or none without attributes.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    image_size: int = Field(default=64, description="side of the square images, a power of two")
+    num_latents: int = Field(default=24, ge=1, le=1024)
+    attributes: tuple[str, ...] = Field(default=(), max_length=1024, description="names of the nodes")
+    graph_learner: GraphLearner = "gcn"
+    base_channels: int = Field(default=32, ge=4, le=256, description="width of the outermost convolutions")
+    dimensions: tuple[int, ...] | None = None
+    signs: tuple[int, ...] | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> "GEMConfig":
+        num_scales(self.image_size)
+        if len(set(self.attributes)) != len(self.attributes):
+            raise ValueError(f"attributes must be distinct: {list(self.attributes)}")
+        node_map = self.node_map
+        if not len(node_map.dimensions) == len(node_map.signs) == len(self.attributes):
+            raise ValueError("dimensions and signs must name one entry for every attribute")
+        if any(not -1 <= dimension < self.num_latents for dimension in node_map.dimensions):
+            raise ValueError(
+                f"{len(self.attributes)} attributes do not fit into num_latents={self.num_latents}: "
+                "each node needs a latent dimension of its own"
+            )
+        if any(sign not in (-1, 1) for sign in node_map.signs):
+            raise ValueError(f"signs must be -1 or 1: {list(node_map.signs)}")
+        return self
+
+    @property
+    def node_map(self) -> NodeMap:
+        """Which latent dimension shows which attribute."""
+        ranked = NodeMap.ranked(len(self.attributes))
+        dimensions = ranked.dimensions if self.dimensions is None else self.dimensions
+        return NodeMap(dimensions, ranked.signs if self.signs is None else self.signs)
+
+
+class Outputs(NamedTuple):
+    """What one training pass gives; B plain images, N scored ones, P draws from the prior.
+
+    reconstruction: [B, 3, S, S]; generated: [P, 3, S, S], decoded from the prior; mu, logvar, z: [B, Z], z sampled;
+    mu_scored: [N, Z].
+    """
+
+    reconstruction: Tensor
+    mu: Tensor
+    logvar: Tensor
+    z: Tensor
+    mu_scored: Tensor
+    generated: Tensor
+
+
+class GEM(nn.Module):
+    """A variational autoencoder whose named codes are the nodes of a relation graph.
+
+    mixed_precision: run encoder and decoder in bfloat16; codes, graph and losses stay in float32.
+    relations: the edges that the graph was last set to, if any.
+    """
+
+    code_mean: Tensor
+    code_scale: Tensor
+
+    def __init__(self, config: GEMConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.mixed_precision = False
+        self.relations: Edges | None = None
+        shape = (config.image_size, config.num_latents, config.base_channels)
+        self.encoder = ConvEncoder(*shape)
+        self.disgraph = DisGraph(len(config.attributes), config.graph_learner, config.node_map)
+        self.decoder = ConvDecoder(*shape)
+        self.register_buffer("code_mean", torch.zeros(config.num_latents))
+        self.register_buffer("code_scale", torch.ones(config.num_latents))
+        self.to(memory_format=torch.channels_last)
+
+    # Training -------------------------------------------------------------------------------------------------------
+
+    def forward(
+        self,
+        plain: Float[Tensor, "B 3 S S"],
+        scored: Float[Tensor, "N 3 S S"],
+        noise: Float[Tensor, "B Z"],
+        prior: Float[Tensor, "P Z"],
+    ) -> Outputs:
+        """One pass for a training step: plain images are encoded and decoded, scored ones encoded only.
+
+        noise: standard normal, it makes the pass a function of weights and inputs; prior: codes to decode for the
+        critic, 0 rows when it does not play. One call of each network serves all its rows.
+        """
+        mu, logvar = self._moments(torch.cat([plain, scored]))
+        mu_plain, mu_scored = mu.split([len(plain), len(scored)])
+        logvar = logvar[: len(plain)]
+        z = mu_plain + torch.exp(0.5 * logvar) * noise
+        reconstruction, generated = self._render(torch.cat([z, prior])).split([len(plain), len(prior)])
+        return Outputs(reconstruction, mu_plain, logvar, z, mu_scored, generated)
+
+    def _moments(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        images = images.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.mixed_precision):
+            mu, logvar = self.encoder(images)
+        return mu, logvar.clamp(-MAX_LOGVAR, MAX_LOGVAR)
+
+    def _render(self, codes: Tensor) -> Tensor:
+        related = self.disgraph(codes)
+        with torch.autocast(codes.device.type, torch.bfloat16, enabled=self.mixed_precision):
+            return self.decoder(related)
+
+    def set_relations(self, edges: Edges, node_map: NodeMap) -> None:
+        """Take new relations between two steps: the resolved edges become the adjacency, the map names the nodes.
+
+        Raises ValueError when the edges are those of other attributes.
+        """
+        if edges.attributes != self.config.attributes:
+            raise ValueError(f"edges among {list(edges.attributes)} do not fit nodes {list(self.config.attributes)}")
+        self.disgraph.set_adjacency(edges.adjacency())
+        self.disgraph.set_nodes(node_map)
+        self.relations = edges
+
+    @torch.no_grad()
+    def calibrate(self, images: Pixels, batch_size: int = 256) -> None:
+        """Measure mean and standard deviation of the aggregate code: the units of `edit`, `traverse` and `sample`."""
+        pixels = as_images(images, self.config.image_size, self._device)
+        moments = [self._moments(pixels[start : start + batch_size]) for start in range(0, len(pixels), batch_size)]
+        mu = torch.cat([mean for mean, _ in moments])
+        variance = torch.cat([logvar for _, logvar in moments]).exp().mean(0) + mu.var(0, correction=0)
+        self.code_mean.copy_(mu.mean(0))
+        self.code_scale.copy_(variance.sqrt())
+
+    # Use ------------------------------------------------------------------------------------------------------------
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """A name for every latent dimension: its attribute, or `factor_7`."""
+        names = [f"factor_{dimension}" for dimension in range(self.config.num_latents)]
+        for attribute, dimension in zip(self.config.attributes, self.disgraph.node_map.dimensions, strict=True):
+            if dimension >= 0:
+                names[dimension] = attribute
+        return tuple(names)
+
+    @torch.no_grad()
+    def encode(self, images: Pixels) -> Float[Tensor, "B Z"]:
+        """Mean codes of images: float [B, 3, S, S] in [0, 1] or uint8 [B, S, S, 3]."""
+        return self._moments(as_images(images, self.config.image_size, self._device))[0]
+
+    @torch.no_grad()
+    def decode(self, codes: Float[Tensor, "B Z"]) -> Float[Tensor, "B 3 S S"]:
+        """Images in [0, 1] of codes."""
+        return self._render(codes.to(self._device)).clamp(0, 1)
+
+    def reconstruct(self, images: Pixels) -> Float[Tensor, "B 3 S S"]:
+        """Images in [0, 1] as the model sees them."""
+        return self.decode(self.encode(images))
+
+    def edit(self, images: Pixels, changes: Mapping[str, float], propagate: bool = False) -> Float[Tensor, "B 3 S S"]:
+        """Images with some nodes moved, in standard deviations of the aggregate code: {"bald": 2}.
+
+        propagate: a moved node takes its neighbours along, each by the weight of the edge that leads to it; nodes that
+        `changes` names stay where it puts them.
+        Raises ValueError for an unknown node, with the valid ones and the nearest.
+        """
+        shift = torch.zeros(self.config.num_latents, device=self._device)
+        for node, deviations in changes.items():
+            dimension, sign = self._locate(node)
+            shift[dimension] = sign * deviations
+        if propagate:
+            named = self.disgraph.named(shift[None])
+            asked = torch.tensor([name in changes for name in self.config.attributes], device=self._device)
+            carried = (named @ self.disgraph.adjacency).masked_fill(asked, 0.0)
+            shift = self.disgraph.moved(shift[None], carried)[0]
+        return self.decode(self.encode(images) + shift * self.code_scale)
+
+    def traverse(self, start: Pixels, node: str, values: Sequence[float]) -> Float[Tensor, "B V 3 S S"]:
+        """Images with one node set to each of V values, in standard deviations from the aggregate code's mean.
+
+        start: images, or codes [B, Z]. Raises ValueError for an unknown node.
+        """
+        is_codes = isinstance(start, Tensor) and start.ndim == 2
+        codes = start.to(self._device) if is_codes else self.encode(start)
+        dimension, sign = self._locate(node)
+        steps = sign * torch.tensor(values, dtype=codes.dtype, device=self._device)
+        grid = codes[:, None].repeat(1, len(values), 1)
+        grid[:, :, dimension] = self.code_mean[dimension] + steps * self.code_scale[dimension]
+        return self.decode(grid.flatten(0, 1)).unflatten(0, (len(codes), len(values)))
+
+    def sample(self, num: int, seed: int = 0, related: bool = True) -> Float[Tensor, "B 3 S S"]:
+        """New images from the prior; `related`: named codes hang together as the relations say, if there are any."""
+        draws = torch.randn(num, self.config.num_latents, generator=torch.Generator().manual_seed(seed))
+        draws = draws.to(self._device)
+        if related and self.relations is not None:
+            draws = self._related(draws, self.relations)
+        return self.decode(self.code_mean + draws * self.code_scale)
+
+    def _related(self, draws: Tensor, edges: Edges) -> Tensor:
+        """Standard normal codes whose nodes have the correlation that the resolved edges imply."""
+        covariance = torch.from_numpy(latent_correlation(edges)).to(draws)
+        named = self.disgraph.named(draws)
+        return self.disgraph.moved(draws, named @ torch.linalg.cholesky(covariance).T - named)
+
+    def _locate(self, node: str) -> tuple[int, int]:
+        """Latent dimension and sign of a node by name."""
+        names = self.nodes
+        if node not in names:
+            near = get_close_matches(node, names, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise ValueError(f"unknown attribute {node!r}; {hint}this model has: {', '.join(names)}")
+        attributes = self.config.attributes
+        sign = self.disgraph.node_map.signs[attributes.index(node)] if node in attributes else 1
+        return names.index(node), sign
+
+    @property
+    def _device(self) -> torch.device:
+        return self.code_mean.device
+
+    # Storage --------------------------------------------------------------------------------------------------------
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write `model.safetensors`, `config.json` and, once there are relations, `relations.json`."""
+        node_map = self.disgraph.node_map
+        config = self.config.model_copy(update={"dimensions": node_map.dimensions, "signs": node_map.signs})
+        pretrained.save(Path(folder), config.model_dump(mode="json"), self.state_dict(), self.relations)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> "GEM":
+        """The model in `folder`, in evaluation mode; raises ValueError with one sentence on anything else."""
+        stored = pretrained.load(Path(folder), GEMConfig)
+        model = cls(stored.config)
+        pretrained.fill(model, stored.weights, Path(folder))
+        model.relations = stored.relations
+        return model.eval()
