@@ -146,6 +146,11 @@ def test_source_is_found_by_name_and_draws_its_style():
     np.testing.assert_array_equal(drawn.images, avatars.draw(2, 16, 2, style="personas").images)
 
 
+def test_drawing_without_end_is_refused():
+    with pytest.raises(ValueError, match="say how many"):
+        load_source("avatars").draw(None, 16, seed=0)
+
+
 def test_folder_of_png_files_holds_the_drawings(tmp_path):
     paths = avatars.write_folder(tmp_path / "mine", 3, 20, seed=9, style="lorelei")
     assert sorted((tmp_path / "mine").iterdir()) == paths

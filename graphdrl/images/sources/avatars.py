@@ -46,9 +46,16 @@ class AvatarsSource:
         """Names of the attributes that the style can show."""
         return self._style.attributes
 
+    @property
+    def network(self) -> PortraitNet:
+        """What the avatars are drawn from."""
+        return PortraitNet(self._style)
+
     def draw(self, num: int | None, size: int, seed: int, independent: bool = False) -> ImageSet:
-        """`num` avatars of `size` x `size` pixels; None: 1,000."""
-        return draw(1_000 if num is None else num, size, seed, independent, self._style.file)
+        """`num` avatars of `size` x `size` pixels; they can be drawn without end, so `num` must be given."""
+        if num is None:
+            raise ValueError("avatars are drawn without end: say how many")
+        return draw(num, size, seed, independent, self._style.file)
 
 
 def draw(num: int, size: int, seed: int, independent: bool = False, style: str = "avataaars") -> ImageSet:
