@@ -42,9 +42,7 @@ class FolderSource:
         Raises ValueError when the folder holds no readable image, or when independent attributes are asked for.
         """
         if independent:
-            raise ValueError(
-                f"the images of folder {str(self._path)!r} are as they are: none can be drawn independently"
-            )
+            raise ValueError(f"the images of folder {str(self._path)!r} cannot be drawn independently: they are given")
         names = find_image_files(self._path)
         if num is not None and num < len(names):
             chosen = np.random.default_rng(seed).choice(len(names), num, replace=False)

@@ -23,7 +23,7 @@ PHOTOGRAPHS = (
 """(package, file) of each photograph."""
 
 _SMALLEST_SHARE = 0.15  # of a photograph's shorter side; the largest patch is the whole side
-_FLAT = 6.0  # standard deviation of the pixels below which a patch shows nothing
+_FLAT = 15.0  # standard deviation of the pixels below which a patch shows nothing
 _TRIES = 20
 
 

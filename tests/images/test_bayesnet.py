@@ -1,0 +1,83 @@
+"""The network: what it draws, in which direction it depends, and what it refuses."""
+
+import numpy as np
+import pytest
+from scipy.stats import kstest, somersd, spearmanr
+
+from graphdrl.images.bayesnet import FAINTEST, BayesNet, Node
+from graphdrl.images.faces import ATTRIBUTES, NETWORK, NUISANCES
+
+AGE_BALD = BayesNet([Node("bald", 0.2, {"age": 0.6}), Node("age"), Node("light")])
+
+
+def grades(values):
+    return np.round(5 * values).astype(int)
+
+
+def test_a_sample_is_a_function_of_the_seed_and_its_first_rows_not_of_its_length():
+    np.testing.assert_array_equal(AGE_BALD.sample(50, 3), AGE_BALD.sample(200, 3)[:50])
+    assert not np.array_equal(AGE_BALD.sample(50, 3), AGE_BALD.sample(50, 4))
+
+
+def test_parents_may_stand_after_their_children_and_columns_keep_the_order_given():
+    assert AGE_BALD.nodes == ("bald", "age", "light")
+    assert AGE_BALD.edges == [("age", "bald", 0.6)]
+    values = AGE_BALD.sample(20_000, 0)
+    assert spearmanr(values[:, 0], values[:, 1]).statistic > 0.3
+    assert abs(spearmanr(values[:, 0], values[:, 2]).statistic) < 0.03
+
+
+def test_dependence_leaves_the_base_rates_as_they_are():
+    values = AGE_BALD.sample(50_000, 1)
+    assert np.mean(values[:, 0] > 0) == pytest.approx(0.2, abs=0.01)
+    assert values[values[:, 0] > 0, 0].min() >= FAINTEST
+    assert kstest(values[:5_000, 1], "uniform").pvalue > 0.001
+
+
+def test_what_is_rare_tells_more_of_what_is_common_than_the_other_way():
+    values = grades(AGE_BALD.sample(20_000, 2))
+    bald, age = values[:, 0], values[:, 1]
+    bald_tells_age = somersd(bald, age).statistic
+    age_tells_bald = somersd(age, bald).statistic
+    assert bald_tells_age > 1.8 * age_tells_bald > 0
+
+
+def test_the_independent_sample_has_the_same_margins_and_no_dependence():
+    alone = AGE_BALD.sample_independent(50_000, 5)
+    assert np.mean(alone[:, 0] > 0) == pytest.approx(0.2, abs=0.01)
+    assert abs(spearmanr(alone[:, 0], alone[:, 1]).statistic) < 0.02
+
+
+def test_presence_can_be_raised_for_the_nodes_that_can_be_absent():
+    alone = AGE_BALD.sample_independent(20_000, 5, presence=0.8)
+    assert np.mean(alone[:, 0] > 0) == pytest.approx(0.8, abs=0.01)
+    assert kstest(alone[:5_000, 1], "uniform").pvalue > 0.001
+
+
+@pytest.mark.parametrize(
+    ("nodes", "message"),
+    [
+        ([Node("a"), Node("a")], "distinct"),
+        ([Node("a", None, {"b": 0.1})], "no node of the network: 'b'"),
+        ([Node("a", None, {"b": 0.1}), Node("b", None, {"a": 0.1})], "no cycles"),
+        ([Node("a"), Node("b", None, {"a": 0.99})], "make their weights smaller"),
+    ],
+)
+def test_a_network_that_cannot_be_is_refused(nodes, message):
+    with pytest.raises(ValueError, match=message):
+        BayesNet(nodes)
+
+
+def test_a_presence_that_is_no_probability_is_refused():
+    with pytest.raises(ValueError, match=r"must lie in \(0, 1\]"):
+        Node("a", 0.0)
+
+
+def test_the_faces_have_enough_relations_of_either_sign_to_recover():
+    drawn = NETWORK.sample(4_000, 0)
+    assert NETWORK.nodes == ATTRIBUTES + NUISANCES
+    strength = spearmanr(drawn[:, : len(ATTRIBUTES)]).statistic[np.triu_indices(len(ATTRIBUTES), 1)]
+    assert np.sum(np.abs(strength) > 0.1) >= 23
+    assert np.sum(strength > 0.1) >= 8
+    assert np.sum(strength < -0.1) >= 8
+    assert np.sum(np.abs(strength) < 0.05) >= 4
