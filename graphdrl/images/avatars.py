@@ -38,6 +38,7 @@ def look(variants: str, hair: bool = False, **grades: float) -> Look:
 class Style:
     """One artist's drawings.
 
+    file: the style's name in the package; licence: title, artist and licence, to be passed on with its pictures.
     parts: the looks of each component that shows attributes; of several attributes the first named decides first.
     tones: attribute -> (colours it sets, hex value of each grade).
     nuisances: component or colour -> values that say nothing about any attribute.
@@ -286,8 +287,11 @@ class PortraitNet(BayesNet):
 
     def _visible(self, values: np.ndarray) -> np.ndarray:
         """What is to be seen of values [N, K] as drawn."""
-        drawn = {name: values[:, column] for name, column in self._columns.items()}
-        wanted = np.stack([to_levels(drawn[name], self._style.levels(name)) for name in self.nodes], axis=1)
+        wanted = np.empty(values.shape)
+        for k, name in enumerate(self.nodes):
+            column = self._columns[name]
+            can_be_absent = self._nodes[column].presence is not None
+            wanted[:, k] = to_levels(values[:, column], self._style.levels(name), can_be_absent)
         return settle(self._style, wanted)[0]
 
 
@@ -310,12 +314,12 @@ def settle(style: Style, wanted: np.ndarray) -> tuple[np.ndarray, dict[str, np.n
     return grades, looks
 
 
-def to_levels(values: np.ndarray, levels: np.ndarray) -> np.ndarray:
-    """Values [N] in [0, 1] as levels, shared out evenly; a point mass at 0 stays 0 and the rest shares the others."""
-    if (values == 0).any():
-        shown = np.clip((values - FAINTEST) / (1 - FAINTEST), 0, None)
-        return np.where(values == 0, 0.0, levels[1:][_bins(shown, len(levels) - 1)])
-    return levels[_bins(values, len(levels))]
+def to_levels(values: np.ndarray, levels: np.ndarray, can_be_absent: bool) -> np.ndarray:
+    """Values [N] of a network's node as levels, shared out evenly; where it can be absent, 0 is what is absent alone."""
+    if not can_be_absent:
+        return levels[_bins(values, len(levels))]
+    shown = np.clip((values - FAINTEST) / (1 - FAINTEST), 0, None)
+    return np.where(values == 0, 0.0, levels[1:][_bins(shown, len(levels) - 1)])
 
 
 def _bins(values: np.ndarray, num: int) -> np.ndarray:

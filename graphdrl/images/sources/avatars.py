@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from graphdrl.images.avatars import HELD_OUT_STYLES, LEAVE_OUT, STYLES, PortraitNet, Style, settle
 from graphdrl.images.ids import image_ids
@@ -82,11 +83,16 @@ def draw(num: int, size: int, seed: int, independent: bool = False, style: str =
 
 
 def write_folder(folder: Path, num: int, size: int, seed: int, style: str = HELD_OUT_STYLES[0]) -> list[Path]:
-    """Write `num` avatars of a style as PNG files, as if they were somebody's own images; the files' paths."""
+    """Write `num` avatars of a style as PNG files, as if they were somebody's own images; the files' paths.
+
+    Each file carries the artist's credit.
+    """
+    credit = PngInfo()
+    credit.add_text("Copyright", _known(style).licence)
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{style}-{i:05d}.png" for i in range(num)]
     for path, image in zip(paths, draw(num, size, seed, style=style).images, strict=True):
-        Image.fromarray(image).save(path)
+        Image.fromarray(image).save(path, pnginfo=credit)
     return paths
 
 
