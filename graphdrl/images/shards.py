@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -98,7 +99,7 @@ def write_shards(
         shard = Shard(file=f"shard-{len(manifest.shards):05d}.parquet", rows=rows.stop - rows.start)
         table = _table(image_set, rows)
         still_needed = (len(image_set) - start) * (table.nbytes // shard.rows)
-        _write(folder / shard.file, lambda file, table=table: _write_table(table, file), still_needed)
+        _write(folder / shard.file, partial(_write_table, table), still_needed)
         manifest = manifest.model_copy(update={"shards": (*manifest.shards, shard)})
         _write_manifest(manifest, folder)
     manifest = manifest.model_copy(update={"complete": True})
@@ -151,7 +152,9 @@ def read_shards(folder: Path, allow_partial: bool = False) -> ImageSet:
         if factors is not None:
             factors[rows] = _columns(table, "factor", manifest.factor_names)
         ids += table["image_id"].to_pylist()
-    known = manifest.source is not None and (folder / RELATIONS).exists()
+    network = None
+    if manifest.source is not None and (folder / RELATIONS).exists():
+        network = load_source(manifest.source, **manifest.parameters).network
     return ImageSet(
         images,
         tuple(ids),
@@ -159,7 +162,7 @@ def read_shards(folder: Path, allow_partial: bool = False) -> ImageSet:
         grades=grades,
         factors=factors,
         factor_names=manifest.factor_names,
-        network=load_source(manifest.source, **manifest.parameters).network if known else None,
+        network=network,
         skipped=manifest.skipped,
     )
 
@@ -203,10 +206,14 @@ def _table(image_set: ImageSet, rows: slice) -> pa.Table:
         pa.array(np.full(num, size, np.int32)),
         pa.array(np.full(num, size, np.int32)),
     ]
-    graded = image_set.attributes if image_set.grades is not None else ()
-    factored = image_set.factor_names if image_set.factors is not None else ()
-    columns += [pa.array(np.ascontiguousarray(image_set.grades[rows, k])) for k in range(len(graded))]
-    columns += [pa.array(np.ascontiguousarray(image_set.factors[rows, k])) for k in range(len(factored))]
+    graded: tuple[str, ...] = ()
+    factored: tuple[str, ...] = ()
+    if image_set.grades is not None:
+        graded = image_set.attributes
+        columns += [pa.array(column) for column in np.ascontiguousarray(image_set.grades[rows].T)]
+    if image_set.factors is not None:
+        factored = image_set.factor_names
+        columns += [pa.array(column) for column in np.ascontiguousarray(image_set.factors[rows].T)]
     return pa.table(columns, schema=_schema(size, graded, factored))
 
 

@@ -82,7 +82,7 @@ SOURCES: dict[str, str] = {
 """Name of a source -> module:class; a new source is one file and one line here."""
 
 
-def source_class(name: str) -> type:
+def source_class(name: str) -> type[Any]:
     """The class of the source called `name`, imported on demand; ValueError names the nearest match."""
     if name not in SOURCES:
         near = get_close_matches(name, SOURCES, n=1)
