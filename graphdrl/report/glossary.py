@@ -1,0 +1,116 @@
+"""What the numbers of a run are called and what they mean, in one line each."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Style = Literal["number", "percent", "seconds", "unit", "share"]
+"""How a value is written: as it is; in percent; as a duration; from 0 to 1 or in percent with a bar beside it."""
+
+
+@dataclass(frozen=True)
+class Term:
+    label: str
+    meaning: str = ""
+    style: Style = "number"
+
+
+TERMS: dict[str, Term] = {
+    "images_trained": Term("Images trained on", "Images seen by the optimiser, repeats counted."),
+    "images_scored": Term("Images scored", "Distinct images that the oracle graded on every attribute."),
+    "images_per_s": Term("Images per second", "Over all workers, from the first step to the last."),
+    "edge_versions": Term("Edge versions", "How often the relations were estimated anew as scores arrived."),
+    "versions_before_half": Term("Versions before half-time", "Versions that training took in its first half."),
+    "seconds": Term("Duration", "From the command to this page.", "seconds"),
+    "num_workers": Term("Workers", "Data-parallel ranks."),
+    "zero_stage": Term("ZeRO stage", "What DeepSpeed shards: 0 nothing, 1 optimiser, 2 and gradients, 3 and weights."),
+    "oracle_engine": Term("Oracle engine", "What ran the multimodal model."),
+    "questions_asked": Term("Questions asked", "Grades that the model computed: images times attributes."),
+    "oracle_wait_fraction": Term("Time waiting for the oracle", "Share of the workers' time.", "percent"),
+    "relations.spearman": Term(
+        "Recovery (Spearman)", "Are estimated and true weights in the same order? Over all edges; 1 is perfect.", "unit"
+    ),
+    "relations.sign_accuracy": Term(
+        "Sign accuracy", "Share of the resolved edges whose sign is the true one.", "share"
+    ),
+    "relations.resolved_edges": Term("True edges resolved", "True edges whose interval keeps clear of 0."),
+    "relations.true_edges": Term("True edges", "Directed edges whose true weight is at least 0.1 in size."),
+    "relations.auroc": Term(
+        "AUROC", "Chance that a true edge is estimated stronger than a pair without one; 0.5 is guessing.", "unit"
+    ),
+    "relations.coverage": Term(
+        "Interval coverage", "Share of the true weights inside their 95 % interval; 95 % is honest.", "share"
+    ),
+    "metrics.dci_d": Term("DCI disentanglement", "Does each latent dimension tell of one factor only?", "unit"),
+    "metrics.dci_c": Term("DCI completeness", "Is each factor told by one latent dimension only?", "unit"),
+    "metrics.dci_i": Term("DCI informativeness", "How well can the factors be predicted from the code?", "unit"),
+    "metrics.dci_backend": Term("DCI backend", "The classifier behind DCI: its figures depend on it."),
+    "metrics.mig": Term(
+        "Mutual information gap", "How far is the best dimension of a factor ahead of the second best?", "unit"
+    ),
+    "metrics.sap": Term(
+        "SAP", "The same gap, in how well one dimension alone predicts the factor (Kumar et al. 2018).", "unit"
+    ),
+    "metrics.factor_vae": Term(
+        "FactorVAE score", "Can the factor that is held fixed be told from the dimension that varies least?", "unit"
+    ),
+    "metrics.modularity": Term("Modularity", "Does each dimension share information with one factor only?", "unit"),
+    "metrics.explicitness": Term("Explicitness", "Can a linear classifier read the factors off the code?", "unit"),
+    "metrics.irs": Term("IRS", "Do dimensions hold still when other factors than their own change?", "unit"),
+    "metrics.reconstruction_mse": Term(
+        "Reconstruction error", "Mean squared error a pixel and channel, with intensities in [0, 1]; less is better."
+    ),
+    "metrics.fid": Term("FID", "Distance of reconstructions from images in feature space; less is better."),
+}
+
+HEADLINES = (
+    "images_trained",
+    "images_scored",
+    "edge_versions",
+    "relations.spearman",
+    "metrics.dci_d",
+    "metrics.mig",
+    "metrics.reconstruction_mse",
+    "seconds",
+)
+
+ORACLE_KEYS = ("images_scored", "questions_asked", "edge_versions", "versions_before_half")
+
+ESTIMATORS: dict[str, str] = {
+    "somers_d": (
+        "Weights are Somers' D: the weight of A → B is the chance that two images which differ in A are ordered alike "
+        "by B, minus the chance that they are ordered oppositely. The two directions of a pair differ only because "
+        "one attribute ties more often than the other: a rare attribute tells much of a common one, and little the "
+        "other way round."
+    ),
+    "tau_b": (
+        "Weights are Kendall's tau-b: do the two attributes order pairs of images alike? It is symmetric, "
+        "so both directions of a pair are equal."
+    ),
+    "partial": (
+        "Weights are partial: what A tells of B once all the other attributes are known. "
+        "A relation that only runs through a third attribute is close to 0 here."
+    ),
+    "polychoric": (
+        "Weights are polychoric correlations: of the continuous quantities that the grades are cut from. "
+        "They are symmetric."
+    ),
+}
+
+STANDING_NOTES = (
+    "Relations are association, not causation. An arrow says how much the source tells of the target in these images; "
+    "it does not say what would happen if one of them were changed.",
+    "Unresolved does not mean unrelated: the interval contains 0, or the edge did not pass the control of false "
+    "discoveries. More scored images make the intervals narrower.",
+    "Intervals (95 %) cover the choice of images, not the mistakes of the model that graded them.",
+)
+
+REPORT_NOTES = (
+    "Traversals and reconstructions show what the model does with its code, not what causes what in the world.",
+    "All figures are of this one run; another seed gives others.",
+)
+
+
+def term(key: str) -> Term:
+    """The entry of a key, or a label made of the key itself."""
+    words = key.split(".", 1)[-1].replace("_", " ")
+    return TERMS.get(key) or Term(words[:1].upper() + words[1:])
