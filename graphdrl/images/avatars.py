@@ -315,7 +315,7 @@ def settle(style: Style, wanted: np.ndarray) -> tuple[np.ndarray, dict[str, np.n
 
 
 def to_levels(values: np.ndarray, levels: np.ndarray, can_be_absent: bool) -> np.ndarray:
-    """Values [N] of a network's node as levels, shared out evenly; where it can be absent, 0 is what is absent alone."""
+    """Values [N] of a node as levels, shared out evenly; in a node that can be absent, level 0 is absence alone."""
     if not can_be_absent:
         return levels[_bins(values, len(levels))]
     shown = np.clip((values - FAINTEST) / (1 - FAINTEST), 0, None)
