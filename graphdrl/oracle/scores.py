@@ -80,6 +80,7 @@ class ScoreStore:
         self._pending: list[pa.Table] = []
         self._tables: dict[tuple[str, str], _Index] = {}
         self._lock = threading.Lock()
+        self._writing = threading.Lock()  # taken first; lookups need not wait for the disk
         with self._lock:
             self._refresh()
 
@@ -117,26 +118,30 @@ class ScoreStore:
 
         Raises OracleError when the folder cannot be written; the grades are kept and written with the next flush.
         """
-        with self._lock:
-            if not self._pending:
+        with self._writing:
+            with self._lock:
+                taken = list(self._pending)
+            if not taken:
                 return
-            table = pa.concat_tables(self._pending)
+            table = pa.concat_tables(taken)
             self._write(table)
-            self._pending.clear()
-            self._insert(table)
+            with self._lock:
+                del self._pending[: len(taken)]
+                self._insert(table)
             if len(self._own) > _MOST_OWN_SEGMENTS:
                 self._compact()
 
     def close(self) -> None:
         """Flush, and join this writer's segments into one."""
         self.flush()
-        with self._lock:
+        with self._writing:
             if len(self._own) > 1:
                 self._compact()
 
     def _write(self, table: pa.Table) -> None:
         path = self.folder / f"{self._writer}-{self._num_written:06d}.parquet"
         aside = path.with_name(f".{path.name}.part")
+        self._known.add(path.name)
         try:
             with aside.open("wb") as file:
                 pq.write_table(table, file, compression="zstd", write_page_checksum=True)
@@ -151,7 +156,6 @@ class ScoreStore:
             ) from error
         self._num_written += 1
         self._own.append(path)
-        self._known.add(path.name)
 
     def _compact(self) -> None:
         """Join this writer's segments; a crash in between leaves grades twice, which is harmless."""
