@@ -1,0 +1,147 @@
+"""How sure an edge is: bootstrap intervals, and the control of false discoveries over all edges at once."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from scipy.special import stdtr, stdtrit
+
+from graphdrl.oracle.questions import NUM_GRADES, Scores
+from graphdrl.relations.edges import Edges
+from graphdrl.relations.estimators import load_estimator
+from graphdrl.relations.tables import joint_tables, to_grades, weighted_tables
+
+FALSE_DISCOVERY_RATE = 0.05
+CONFIDENCE = 0.95
+FEWEST_IMAGES = 30
+"""Below this a bootstrap says nothing."""
+FEWEST_UNTIED = 10
+"""With fewer images off its most frequent grade an attribute resolves no edge: a bootstrap cannot draw what is not
+there.
+"""
+FEWEST_TOGETHER = 5
+"""A pair is untestable when chance puts fewer images than this off both most frequent grades (Cochran's rule)."""
+
+_ALMOST_ONE = 1.0 - 1e-6
+
+
+def estimate(
+    scores: Scores, estimator: str = "somers_d", seed: int = 0, num_bootstrap: int = 200, levels: int = NUM_GRADES
+) -> Edges:
+    """Relations among the attributes of scored images, by one estimator; see `estimate_many`."""
+    return estimate_many(scores, (estimator,), seed, num_bootstrap, levels)[estimator]
+
+
+def estimate_many(
+    scores: Scores,
+    estimators: Sequence[str] = ("somers_d", "tau_b", "partial"),
+    seed: int = 0,
+    num_bootstrap: int = 200,
+    levels: int = NUM_GRADES,
+) -> dict[str, Edges]:
+    """Relations by several estimators, all from the same bootstrap draws.
+
+    Images count with the inverse of the probability with which they were chosen for scoring. A bootstrap draw takes N
+    images with replacement and keeps those weights. Raises ValueError for scores that cannot be related (see
+    `check_scores`).
+    """
+    check_scores(scores)
+    functions = {name: load_estimator(name) for name in {*estimators, "tau_b", "partial"}}
+    grades = to_grades(scores.expected, levels)
+    image_weights = 1.0 / scores.inclusion_probability.astype(np.float64)
+    whole = joint_tables(grades, image_weights, levels)
+    points = {name: function(whole) for name, function in functions.items()}
+    draws: dict[str, list[np.ndarray]] = {name: [] for name in estimators}
+    for tables in weighted_tables(grades, _resamples(image_weights, num_bootstrap, seed), levels):
+        for name, drawn in draws.items():
+            drawn.append(functions[name](tables))
+    support, testable = _support(grades, levels)
+    return {name: _edges(scores, name, points, np.stack(draws[name]), support, testable) for name in estimators}
+
+
+def check_scores(scores: Scores) -> None:
+    """Raise ValueError, saying what to do, for scores that no relation can be read from."""
+    if scores.source != "data":
+        raise ValueError(f"only scores of 'data' images enter the relations, not of {scores.source!r}")
+    if len(scores) < FEWEST_IMAGES:
+        raise ValueError(f"relations need at least {FEWEST_IMAGES} scored images, there are {len(scores)}: score more")
+    if len(scores.attributes) < 2:
+        raise ValueError(f"relations need at least two attributes, there is {scores.attributes}")
+    if not (scores.inclusion_probability > 0).all():
+        raise ValueError("an image that was scored has inclusion probability 0: it must be in (0, 1]")
+
+
+def interval(point: np.ndarray, draws: np.ndarray, support: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """95 % interval (low, high) and two-sided p-value of each weight [K, K] from bootstrap draws [D, K, K].
+
+    support: [K, K], images that carry a weight: those off the most frequent grade, of the attribute that has fewer of
+    them. Student's t with `support - 1` degrees of freedom on Fisher's z scale, where the spread of a rank statistic
+    hardly depends on its size. So the interval stays in [-1, 1], a rare attribute gets the width that its few images
+    deserve, and p-values go below 1 / D, which the false-discovery control over K (K - 1) edges needs.
+    """
+    freedom = np.maximum(support - 1.0, 1.0)
+    centre = np.arctanh(np.clip(point, -_ALMOST_ONE, _ALMOST_ONE))
+    spread = np.arctanh(np.clip(draws, -_ALMOST_ONE, _ALMOST_ONE)).std(axis=0, ddof=1) * np.sqrt(
+        (freedom + 1) / freedom
+    )
+    reach = stdtrit(freedom, (1 + CONFIDENCE) / 2) * spread
+    # No spread at all: either nothing varies there (0 in every draw), or the order of one attribute is that of the
+    # other.
+    distance = np.divide(np.abs(centre), spread, out=np.where(centre == 0, 0.0, np.inf), where=spread > 0)
+    return np.tanh(centre - reach), np.tanh(centre + reach), 2 * stdtr(freedom, -distance)
+
+
+def accepted(p_values: np.ndarray, rate: float = FALSE_DISCOVERY_RATE) -> np.ndarray:
+    """Which hypotheses [M] survive at that false discovery rate (Benjamini and Hochberg 1995)."""
+    order = np.argsort(p_values, kind="stable")
+    passed = p_values[order] <= rate * np.arange(1, len(order) + 1) / len(order)
+    keep = np.zeros(len(order), bool)
+    if passed.any():
+        keep[order[: np.flatnonzero(passed)[-1] + 1]] = True
+    return keep
+
+
+def _resamples(image_weights: np.ndarray, num_bootstrap: int, seed: int) -> Iterator[np.ndarray]:
+    """Weights [N] of each bootstrap draw: how often an image was drawn, times its own weight."""
+    if num_bootstrap < 20:
+        raise ValueError(f"an interval needs at least 20 bootstrap draws, not {num_bootstrap}")
+    rng = np.random.default_rng(seed)
+    num_images = len(image_weights)
+    for _ in range(num_bootstrap):
+        yield np.bincount(rng.integers(num_images, size=num_images), minlength=num_images) * image_weights
+
+
+def _support(grades: np.ndarray, levels: int) -> tuple[np.ndarray, np.ndarray]:
+    """Support [K, K] of each pair (see `interval`), and which pairs have enough of it to be tested at all."""
+    counts = (grades[:, :, None] == np.arange(levels)).sum(axis=0)
+    untied = len(grades) - counts.max(axis=1)
+    support = np.minimum.outer(untied, untied)
+    together = np.outer(untied, untied) / len(grades)
+    return support, (support >= FEWEST_UNTIED) & (together >= FEWEST_TOGETHER)
+
+
+def _edges(
+    scores: Scores,
+    name: str,
+    points: dict[str, np.ndarray],
+    draws: np.ndarray,
+    support: np.ndarray,
+    testable: np.ndarray,
+) -> Edges:
+    """Edges of one estimator; of an untestable pair nothing is known: its interval is [-1, 1]."""
+    off_diagonal = ~np.eye(len(support), dtype=bool)
+    tested = testable & off_diagonal
+    low, high, p_values = interval(points[name], draws, support)
+    low, high = np.where(testable, low, -1.0), np.where(testable, high, 1.0)
+    resolved = np.zeros_like(tested)
+    resolved[tested] = ((low > 0) | (high < 0))[tested] & accepted(p_values[tested])
+    return Edges(
+        attributes=scores.attributes,
+        weights=points[name].astype(np.float32),
+        low=np.where(off_diagonal, low, 0.0).astype(np.float32),
+        high=np.where(off_diagonal, high, 0.0).astype(np.float32),
+        resolved=resolved,
+        strength=points["tau_b"].astype(np.float32),
+        partial=points["partial"].astype(np.float32),
+        estimator=name,
+        num_scored=len(scores),
+    )
