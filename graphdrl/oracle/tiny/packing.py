@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from transformers import Idefics3ForConditionalGeneration, Idefics3Processor
+from transformers import Idefics3Processor, PreTrainedModel
 from transformers.modeling_outputs import ModelOutput
 
 
@@ -33,7 +33,7 @@ def chat_tokens(processor: Idefics3Processor, question: str) -> list[int]:
     return processor.tokenizer(text.replace(processor.image_token, whole))["input_ids"]
 
 
-def pack(prompts: Sequence[Sequence[int]]) -> Packed:
+def pack(prompts: Sequence[Sequence[int]], device: str = "cpu") -> Packed:
     """Lay out the token ids of K prompts; equals asking them one by one, since no branch sees another."""
     shared = _shared_prefix(prompts)
     branches = [list(prompt[shared:]) for prompt in prompts]
@@ -43,19 +43,22 @@ def pack(prompts: Sequence[Sequence[int]]) -> Packed:
     visible = (branch[:, None] == branch[None, :]) | (branch[None, :] == -1)
     mask = visible & torch.ones_like(visible).tril()
     answers = torch.tensor([len(tokens) for tokens in branches]).cumsum(0) + shared - 1
-    return Packed(ids[None], positions[None], mask[None, None], answers)
+    return Packed(*(tensor.to(device) for tensor in (ids[None], positions[None], mask[None, None], answers)))
 
 
-def ask_packed(model: Idefics3ForConditionalGeneration, pixels: torch.Tensor, packed: Packed) -> ModelOutput:
-    """The model's output with logits [B, K, vocabulary], one row an answer, for images [B, 3, H, W] in [-1, 1]."""
-    num_images = len(pixels)
+def ask_packed(model: PreTrainedModel, packed: Packed, **vision: torch.Tensor) -> ModelOutput:
+    """The model's output with logits [B, K, vocabulary], one row an answer.
+
+    vision: `pixel_values` [B, tiles, 3, H, W] and whatever else the model's processor makes of B images.
+    """
+    num_images = len(vision["pixel_values"])
     return model(
         input_ids=packed.ids.expand(num_images, -1),
         position_ids=packed.positions,
         attention_mask=packed.mask.expand(num_images, -1, -1, -1),
-        pixel_values=pixels[:, None],
         logits_to_keep=packed.answers,
         use_cache=False,
+        **vision,
     )
 
 

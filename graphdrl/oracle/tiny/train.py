@@ -18,16 +18,13 @@ import torch
 from torch import nn
 from transformers import Idefics3ForConditionalGeneration, Idefics3Processor
 
-from graphdrl.images import avatars
 from graphdrl.oracle.prompts import load_prompt
 from graphdrl.oracle.questions import HIGHEST_GRADE, NUM_GRADES
 from graphdrl.oracle.tiny.data import (
     ATTRIBUTES,
-    HELD_OUT_SEED,
     Pictures,
     batches,
-    draw_faces,
-    draw_portraits,
+    held_out_pictures,
     to_pixels,
     training_pictures,
 )
@@ -59,7 +56,7 @@ class Learner:
 
     def learn(self, pixels: torch.Tensor, values: torch.Tensor, rate: float) -> dict[str, float]:
         """One step on pixels [B, 3, 64, 64] and values [B, K] at `rate` times the learning rate."""
-        output = ask_packed(self.model, pixels, self.packed)
+        output = ask_packed(self.model, self.packed, pixel_values=pixels[:, None])
         answer = answer_loss(output.logits, values, self.digits)
         auxiliary = regression_loss(self.head(output.image_hidden_states.flatten(1)), values)
         (answer + AUXILIARY_WEIGHT * auxiliary).backward()
@@ -144,7 +141,8 @@ def expected_scores(learner: Learner, images: np.ndarray) -> np.ndarray:
     grades = torch.arange(NUM_GRADES, dtype=torch.float32)
     parts = []
     for start in range(0, len(images), 100):
-        logits = ask_packed(learner.model, to_pixels(images[start : start + 100]), learner.packed).logits
+        pixels = to_pixels(images[start : start + 100])
+        logits = ask_packed(learner.model, learner.packed, pixel_values=pixels[:, None]).logits
         parts.append(logits[..., learner.digits].softmax(-1) @ grades)
     return torch.cat(parts).numpy()
 
@@ -158,12 +156,6 @@ def measure(learner: Learner, held_out: dict[str, Pictures]) -> dict[str, dict]:
     }
     learner.model.train()
     return figures
-
-
-def held_out_pictures(num: int) -> dict[str, Pictures]:
-    """`num` pictures of each kind that training never draws."""
-    styles = {style: draw_portraits(num, HELD_OUT_SEED, style) for style in avatars.TRAINING_STYLES}
-    return {"faces": draw_faces(num, HELD_OUT_SEED), **styles}
 
 
 def train(learner: Learner, pictures: Pictures, out: Path, minutes: float, seed: int, save_every_s: float) -> None:
