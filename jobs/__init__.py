@@ -1,0 +1,28 @@
+"""What runs on a cluster, or on a laptop: training, scoring, relations."""
+
+from jobs.assemble import attributes_of, source_parameters, training_images
+from jobs.finish import Finished, finish, known_relations, test_images, write_run_report
+from jobs.oracle import APPLICATION, start_application
+from jobs.score import open_oracle, score_images, scores_of, subset
+from jobs.train import Start, begin, resume, train
+
+__all__ = [
+    "APPLICATION",
+    "Finished",
+    "Start",
+    "attributes_of",
+    "begin",
+    "finish",
+    "known_relations",
+    "open_oracle",
+    "resume",
+    "score_images",
+    "scores_of",
+    "source_parameters",
+    "start_application",
+    "subset",
+    "test_images",
+    "train",
+    "training_images",
+    "write_run_report",
+]

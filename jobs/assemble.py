@@ -12,7 +12,7 @@ from graphdrl.config import Config
 from graphdrl.images import ImageSet, Loader, load_source, prepare
 from graphdrl.methods import Method, ModelShape, load_method, method_classes
 from graphdrl.oracle import Oracle, load_prompt, model_key
-from graphdrl.oracle.tiny import KNOWN_ATTRIBUTES
+from graphdrl.oracle.tiny.data import ATTRIBUTES as BUILTIN_ATTRIBUTES
 from graphdrl.relations import NodeMap, Updater, relations_key
 from graphdrl.training import (
     Asker,
@@ -57,7 +57,7 @@ def attributes_of(config: Config) -> tuple[str, ...]:
     """What the oracle is asked for: as configured, else what the source shows, else what the built-in model knows."""
     if config.attributes:
         return config.attributes
-    return load_source(config.data.source, **source_parameters(config)).attributes or KNOWN_ATTRIBUTES
+    return load_source(config.data.source, **source_parameters(config)).attributes or BUILTIN_ATTRIBUTES
 
 
 def source_parameters(config: Config) -> dict[str, object]:
@@ -76,14 +76,14 @@ def make_updater(config: Config, images: ImageSet, identity: Identity) -> Update
     """The relations updater of this run's data, attributes, model, prompt and estimator."""
     attributes, relations = attributes_of(config), config.relations
     num_scored = min(config.oracle.num_scored, len(images))
-    ranked = config.nodes == "ranked"
+    node_map = NodeMap.ranked if config.nodes == "ranked" else NodeMap.unnamed
     return Updater(
         key=relations_key(images.ids, attributes, identity.model, identity.prompt_version, relations.estimator),
+        node_map=node_map(len(attributes)),
         estimator=relations.estimator,
         update_at=tuple(at for at in relations.update_at if at < num_scored) + ((num_scored,) if num_scored else ()),
         num_bootstrap=relations.num_bootstrap,
         gamma=relations.gamma if relations.decorrelate else 0.0,
-        node_map=NodeMap.ranked(len(attributes)) if ranked else NodeMap.unnamed(len(attributes)),
         seed=config.seed,
     )
 

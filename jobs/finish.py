@@ -12,9 +12,9 @@ from graphdrl.config import Config
 from graphdrl.images import ImageSet, load_source, read_shards, to_float, to_uint8, write_shards
 from graphdrl.models import GEM
 from graphdrl.relations import RelationsVersion, recovery, true_relations
-from graphdrl.report import ReportContent, Traversal, write_report
+from graphdrl.report import ReportContent, Traversal, curves_from_rows, write_report
 from graphdrl.training import Run, measure
-from jobs.assemble import source_parameters, training_images
+from jobs.assemble import attributes_of, source_parameters, training_images
 
 _TRUTH_DRAWS = 200_000
 _TEST_SEED = 1_000_003
@@ -62,14 +62,12 @@ def known_relations(config: Config) -> np.ndarray | None:
 
     Raises nothing for attributes that the network does not draw: then there is no truth either.
     """
-    from jobs.assemble import attributes_of
-
     source = load_source(config.data.source, **source_parameters(config))
     network = source.network
     attributes = attributes_of(config)
-    if network is None or any(name not in network.names for name in attributes):
+    if network is None or any(name not in network.nodes for name in attributes):
         return None
-    columns = [network.names.index(name) for name in attributes]
+    columns = [network.nodes.index(name) for name in attributes]
     return true_relations(network.sample(_TRUTH_DRAWS, config.seed)[:, columns], config.relations.estimator)
 
 
@@ -92,17 +90,12 @@ def write_run_report(run: Run, truth: np.ndarray | None = None) -> None:
     model = GEM.from_pretrained(run.model)
     examples = read_shards(run.examples).images
     summary = run.read_summary()
-    rows = run.read_metrics()
-    names = [name for name in rows[-1] if name != "step"] if rows else []
     write_report(
         ReportContent(
             title=run.name,
             summary=summary,
             config=run.read_config(),
-            curves={
-                name: ([row["step"] for row in rows if name in row], [row[name] for row in rows if name in row])
-                for name in names
-            },
+            curves=curves_from_rows(run.read_metrics()),
             schedule=run.read_schedule(),
             originals=examples,
             reconstructions=to_uint8(model.reconstruct(to_float(examples))),

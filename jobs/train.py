@@ -10,8 +10,7 @@ from graphdrl.config import Config, check, dump_config, load_config
 from graphdrl.training import LocalContext, LocalEngine, LocalRelations, Run
 from jobs.assemble import assemble, identity_of, make_updater, set_threads, training_images
 from jobs.finish import Finished, finish
-
-_APPLICATION = "oracle"
+from jobs.oracle import APPLICATION, start_application
 
 Say = Callable[[str], None]
 """Tells a person what the job is doing now."""
@@ -113,8 +112,9 @@ def _train_beside_oracle(start: Start, say: Say) -> None:
     from graphdrl import distributed
 
     config, folder = start.config, start.config.folder.resolve()
-    application = _start_oracle(config) if _asks(start) else None
-    say("drawing images, while the oracle starts" if application else "drawing images")
+    if _asks(start):
+        start_application(config, wait=False)
+    say("drawing images, while the oracle starts" if _asks(start) else "drawing images")
     images = training_images(config)
     store = distributed.open_edge_store(make_updater(config, images, identity_of(config)), folder)
     say("starting the workers")
@@ -123,7 +123,7 @@ def _train_beside_oracle(start: Start, say: Say) -> None:
         _worker,
         {
             "config": config.model_dump(mode="json") | {"runs": str(config.runs.resolve())},
-            "application": application,
+            "application": APPLICATION if _asks(start) else None,
             "resume": start.resume,
             "replay": str(start.replay.resolve()) if start.replay else None,
             "store": store,
@@ -139,24 +139,6 @@ def _train_beside_oracle(start: Start, say: Say) -> None:
 
 def _asks(start: Start) -> bool:
     return start.config.oracle.engine != "none" and start.replay is None
-
-
-def _start_oracle(config: Config) -> str:
-    """Name of the oracle's application, found running or started now; it goes on starting while we go on."""
-    from serve import OracleSettings, start_oracle
-
-    oracle = config.oracle
-    settings = OracleSettings(
-        model=oracle.model,
-        num_replicas=oracle.num_replicas,
-        num_cpus=oracle.num_cpus,
-        num_gpus=oracle.num_gpus,
-        num_threads=oracle.num_threads,
-        score_store=oracle.score_store.resolve(),
-        engine_args=oracle.engine_args,
-    )
-    start_oracle(settings, name=_APPLICATION, wait=False)
-    return _APPLICATION
 
 
 def _worker(arguments: dict[str, Any]) -> None:

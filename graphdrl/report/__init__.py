@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from graphdrl.report.examples import choose_examples, images_needed
     from graphdrl.report.page import (
+        curves_from_rows,
         RelationsContent,
         ReportContent,
         Traversal,
@@ -18,6 +19,7 @@ __all__ = [
     "Traversal",
     "choose_examples",
     "images_needed",
+    "curves_from_rows",
     "write_relations_page",
     "write_report",
 ]

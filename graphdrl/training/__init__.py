@@ -9,7 +9,7 @@ from graphdrl.training.loggers import JsonLines, Logger, TensorBoard
 from graphdrl.training.loop import LoopSettings, Parts, Progress, Training
 from graphdrl.training.naming import Namer
 from graphdrl.training.relations_source import LocalRelations, RecordedRelations, RelationsSource
-from graphdrl.training.runs import Run
+from graphdrl.training.runs import Run, write_scores
 from graphdrl.training.schedule import LiveSchedule, RecordedSchedule, Schedule
 from graphdrl.training.step import Engines, train_step
 from graphdrl.training.supervision import Supervision
@@ -44,4 +44,5 @@ __all__ = [
     "frozen_weights",
     "measure",
     "train_step",
+    "write_scores",
 ]

@@ -110,8 +110,7 @@ class Run:
         return read_version(folder)
 
     def write_scores(self, scores: Scores) -> None:
-        self.scores.mkdir(parents=True, exist_ok=True)
-        _write_table(_scores_table(scores), self.scores / "scores.parquet")
+        write_scores(scores, self.scores / "scores.parquet")
 
 
 def append_line(path: Path, row: dict[str, Any]) -> None:
@@ -137,9 +136,11 @@ def _latest_by_step(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return [by_step[step] for step in sorted(by_step)]
 
 
-def _write_table(table: pa.Table, path: Path) -> None:
+def write_scores(scores: Scores, path: Path) -> None:
+    """One row an image: its id, and expected grade, most probable grade and entropy of each attribute."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
-    pq.write_table(table, partial)
+    pq.write_table(_scores_table(scores), partial)
     os.replace(partial, path)
 
 

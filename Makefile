@@ -1,0 +1,37 @@
+# Two commands do everything: `make quickstart` and `make test`. Each makes the environment once and reuses it.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# The GPU build of vLLM where there is an NVIDIA GPU, the CPU build elsewhere; the pins are the same.
+EXTRA ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L 2>/dev/null | grep -q GPU && echo cuda || echo cpu)
+
+.PHONY: setup quickstart test test-system check clean
+
+quickstart: $(VENV)/.installed-$(EXTRA)
+	$(BIN)/graphdrl train configs/quickstart.yaml
+
+test: $(VENV)/.installed-$(EXTRA)
+	$(BIN)/python -m pytest
+
+test-system: $(VENV)/.installed-$(EXTRA)
+	$(BIN)/python -m pytest tests_system
+
+check: $(VENV)/.installed-$(EXTRA)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy graphdrl serve jobs
+	$(MAKE) test
+
+setup: $(VENV)/.installed-$(EXTRA)
+
+# vLLM's dependencies bring a torchvision that may not fit the CPU build of torch and then breaks transformers; nothing
+# here needs it, so one that cannot be imported is taken out again.
+$(VENV)/.installed-$(EXTRA): pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("graphdrl needs Python 3.11 or newer; set PYTHON=python3.11") if sys.version_info < (3, 11) else None'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRA),avatars,photographs,dev]'
+	$(BIN)/python -c 'import torchvision' 2>/dev/null || $(BIN)/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	touch $@
+
+clean:
+	rm -rf $(VENV)

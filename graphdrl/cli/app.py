@@ -1,0 +1,46 @@
+"""`graphdrl`: what a person types. Commands load what they need when they run, so that `--help` answers at once."""
+
+import os
+import sys
+
+import typer
+from rich.console import Console
+
+from graphdrl.cli import bench, doctor, evaluate, relations, report, score, serve, train
+
+app = typer.Typer(
+    name="graphdrl",
+    help="Train disentangled image models that know how their factors hang together.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.command("train")(train.train)
+app.command("score")(score.score)
+app.command("relations")(relations.relations)
+app.command("evaluate")(evaluate.evaluate)
+app.command("report")(report.report)
+app.command("serve")(serve.serve)
+app.command("bench")(bench.bench)
+app.command("doctor")(doctor.doctor)
+
+
+def main() -> None:
+    """Run the command line; what a user can mend ends in one sentence and exit code 1."""
+    try:
+        app()
+    except (ValueError, OSError, RuntimeError, ImportError) as error:
+        if os.environ.get("GRAPHDRL_DEBUG"):
+            raise
+        Console(stderr=True, soft_wrap=True).print(f"[red]error:[/red] {_sentence(error)}", highlight=False, markup=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        Console(stderr=True).print("stopped; `graphdrl train --resume RUN` goes on from the last checkpoint")
+        sys.exit(130)
+
+
+def _sentence(error: BaseException) -> str:
+    from rich.markup import escape
+
+    text = str(error) or type(error).__name__
+    return escape(text if "\n" not in text else text.strip().splitlines()[-1])

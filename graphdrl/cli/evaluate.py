@@ -1,0 +1,24 @@
+"""`graphdrl evaluate`: measure a run's model again."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def evaluate(run: Annotated[Path, typer.Argument(help="A finished run, such as runs/quickstart.")]) -> None:
+    """Measure disentanglement and reconstruction of a run's model on independently drawn images; prints JSON."""
+    from graphdrl.config import load_config
+    from graphdrl.models import GEM
+    from graphdrl.training import Run, measure
+    from jobs import test_images
+
+    folder = Run(run)
+    if not folder.model.exists():
+        raise ValueError(f"{run} has no trained model (model/ is missing); train one, or resume it with --resume")
+    config = load_config(folder.config)
+    test = test_images(config)
+    if test is None:
+        raise ValueError(f"nobody knows the factors of {config.data.source} images, so there is nothing to measure against")
+    typer.echo(json.dumps(measure(GEM.from_pretrained(folder.model), test, config.seed), indent=2))

@@ -1,0 +1,42 @@
+"""`graphdrl relations`: how the attributes of a folder of images hang together; no model is trained."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from graphdrl.cli.own_images import Attributes, Overrides, ask_about_folder
+
+
+def relations(
+    folder: Annotated[Path, typer.Argument(help="Folder of image files.")],
+    attributes: Attributes,
+    out: Annotated[Path, typer.Option(help="Page to write.")] = Path("relations.html"),
+    num_images: Annotated[int, typer.Option(min=1, help="Score at most this many, chosen at random.")] = 2_000,
+    size: Annotated[int, typer.Option(help="Images are cropped and resized to this side, a power of two.")] = 64,
+    estimator: Annotated[str, typer.Option(help="Statistic of the edges.")] = "somers_d",
+    engine: Annotated[str, typer.Option(help="vllm, or transformers: in this process.")] = "vllm",
+    overrides: Overrides = None,
+) -> None:
+    """Let the oracle look at a folder of images; a page says what goes with what, both ways, and how surely."""
+    from graphdrl.relations import estimate
+    from graphdrl.report import RelationsContent, write_relations_page
+    from jobs import scores_of
+
+    asked = ask_about_folder(folder, attributes, num_images, size, overrides, engine)
+    if len(asked.attributes) < 2:
+        raise ValueError("relations need two attributes or more; name more of them by commas")
+    scores = scores_of(asked.answers, len(asked.rows), len(asked.images))
+    shown = {asked.images.ids[row]: asked.images.images[row] for row in asked.rows}
+    write_relations_page(
+        RelationsContent(
+            title=f"Relations in {folder.name}",
+            edges=estimate(scores, estimator),
+            scores=scores,
+            images=shown,
+            facts={"folder": str(folder), "images_found": len(asked.images), "images_scored": len(scores)},
+            skipped=asked.images.skipped,
+        ),
+        out,
+    )
+    typer.echo(out)

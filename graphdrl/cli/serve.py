@@ -1,0 +1,31 @@
+"""`graphdrl serve oracle`: the oracle for many trainers, until it is stopped."""
+
+import time
+from typing import Annotated, Literal
+
+import typer
+
+from graphdrl.cli.configs import Words, split_words
+
+
+def serve(
+    what: Annotated[Literal["oracle"], typer.Argument(help="What to serve.")],
+    words: Words = None,
+    address: Annotated[str | None, typer.Option(help="Ray cluster to serve on; none: a private one.")] = None,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Also open an HTTP door on this port.")] = None,
+) -> None:
+    """Serve the oracle until Ctrl-C; trainers on the same cluster find it by itself."""
+    from graphdrl.config import load_config
+    from graphdrl.distributed import connect, disconnect
+    from jobs import start_application
+
+    path, overrides = split_words(words)
+    config = load_config(path, overrides)
+    connect(address)
+    try:
+        start_application(config, wait=True, http_port=port)
+        typer.echo(f"the oracle ({config.oracle.model}) answers; stop it with Ctrl-C")
+        while True:
+            time.sleep(3600)
+    finally:
+        disconnect()

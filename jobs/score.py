@@ -1,0 +1,88 @@
+"""Scores a set of images without training: what `graphdrl score` and `graphdrl relations` run."""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+
+import numpy as np
+
+from graphdrl.config import Config
+from graphdrl.images import ImageSet
+from graphdrl.oracle import Answer, Busy, Oracle, Question, Scores
+from jobs.oracle import APPLICATION, start_application
+
+
+@contextmanager
+def open_oracle(config: Config, say: Callable[[str], None]) -> Iterator[Oracle]:
+    """The oracle that the configuration names, ready to be asked; what was started here ends here."""
+    if config.oracle.engine == "transformers":
+        from graphdrl.oracle.tiny.local import TransformersOracle
+
+        oracle: Oracle = TransformersOracle(config.oracle.model)
+        try:
+            yield oracle
+        finally:
+            oracle.close()
+        return
+    from graphdrl import distributed
+    from graphdrl.oracle.clients import HandleOracle
+
+    say("starting Ray and the oracle")
+    distributed.connect()
+    try:
+        start_application(config, wait=True)
+        oracle = HandleOracle(APPLICATION)
+        try:
+            yield oracle
+        finally:
+            oracle.close()
+    finally:
+        distributed.disconnect()
+
+
+def score_images(
+    oracle: Oracle, images: np.ndarray, attributes: tuple[str, ...], config: Config, say: Callable[[str], None]
+) -> list[Answer]:
+    """Answers for images uint8 [N, S, S, 3], in order; a few questions are in flight at a time."""
+    size, answers = config.oracle.images_per_question, []
+    waiting = deque(images[start : start + size] for start in range(0, len(images), size))
+    flying: deque[Future[Answer]] = deque()
+    done = 0
+    while waiting or flying:
+        while waiting and len(flying) < config.oracle.max_in_flight:
+            try:
+                flying.append(
+                    oracle.submit(Question(images=waiting[0], attributes=attributes, client=config.name))
+                )
+            except Busy:
+                break
+            waiting.popleft()
+        answers.append(flying.popleft().result())
+        done += len(answers[-1].image_ids)
+        say(f"scored {done:,} of {len(images):,} images")
+    return answers
+
+
+def scores_of(answers: list[Answer], chosen: int, of: int) -> Scores:
+    """One table of the distinct images with whole answers; `chosen` of `of` images were asked about.
+
+    Raises ValueError when no answer is whole.
+    """
+    inclusion = np.float32(chosen / of)
+    scores: Scores | None = None
+    for answer in answers:
+        part = Scores.from_answer(answer, "data", np.full(len(answer.image_ids), inclusion))
+        first = list({image: row for row, image in reversed(list(enumerate(part.image_ids)))}.values())
+        part = part.rows(sorted(first))
+        scores = part if scores is None else scores.extended(part)
+    if scores is None or not len(scores):
+        raise ValueError("the oracle gave no usable score for any image; ask for other attributes or another model")
+    return scores
+
+
+def subset(images: ImageSet, num: int, seed: int) -> np.ndarray:
+    """Rows of at most `num` images, a simple random sample in the set's own order."""
+    if num >= len(images):
+        return np.arange(len(images))
+    return np.sort(np.random.default_rng((seed, 2)).permutation(len(images))[:num])
