@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 from scipy.special import stdtr, stdtrit
+from threadpoolctl import threadpool_limits
 
 from graphdrl.oracle.questions import NUM_GRADES, Scores
 from graphdrl.relations.edges import Edges
@@ -51,9 +52,11 @@ def estimate_many(
     whole = joint_tables(grades, image_weights, levels)
     points = {name: function(whole) for name, function in functions.items()}
     draws: dict[str, list[np.ndarray]] = {name: [] for name in estimators}
-    for tables in weighted_tables(grades, _resamples(image_weights, num_bootstrap, seed), levels):
-        for name, drawn in draws.items():
-            drawn.append(functions[name](tables))
+    # BLAS threads that wait for each other on a busy machine make these small products twenty times slower.
+    with threadpool_limits(limits=1, user_api="blas"):
+        for tables in weighted_tables(grades, _resamples(image_weights, num_bootstrap, seed), levels):
+            for name, drawn in draws.items():
+                drawn.append(functions[name](tables))
     support, testable = _support(grades, levels)
     return {name: _edges(scores, name, points, np.stack(draws[name]), support, testable) for name in estimators}
 

@@ -89,7 +89,7 @@ def _count_pairs(one_hot: np.ndarray, weights: np.ndarray, dtype: type) -> np.nd
     drawn = np.flatnonzero(weights)
     if not len(drawn):
         raise ValueError("relations need at least one image with a positive weight")
-    counts = np.zeros((one_hot.shape[1],) * 2, dtype)
+    counts: np.ndarray = np.zeros((one_hot.shape[1],) * 2, dtype)
     for start in range(0, len(drawn), _ROWS_PER_CHUNK):
         chunk = drawn[start : start + _ROWS_PER_CHUNK]
         # The root of the weight on both sides lets BLAS compute one triangle of the symmetric product only.

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -58,8 +59,8 @@ class Updater:
         self._node_map = node_map
         self._estimator = estimator
         self._marks = tuple(sorted(update_at))
-        self._bootstrap = {"num_bootstrap": num_bootstrap, "levels": levels}
-        self._weighting = {"gamma": gamma, "shrink": shrink, "min_scored": min_scored}
+        self._estimate = partial(estimate_many, num_bootstrap=num_bootstrap, levels=levels)
+        self._weigh = partial(decorrelating_weights, gamma=gamma, shrink=shrink, min_scored=min_scored)
         self._seed = seed
         self._known: set[str] = set()
         self._chunks: list[Scores] = []
@@ -99,8 +100,8 @@ class Updater:
             raise ValueError("no image has been scored yet: there is nothing to estimate relations from")
         version = self._last.version + 1 if self._last else 1
         # The marginal relations stand behind the weights, whatever estimator the edges are of.
-        edges = estimate_many(scores, (self._estimator, "tau_b"), seed=self._seed + version, **self._bootstrap)
-        drawn = decorrelating_weights(scores, edges["tau_b"], **self._weighting)
+        edges = self._estimate(scores, (self._estimator, "tau_b"), seed=self._seed + version)
+        drawn = self._weigh(scores, edges["tau_b"])
         self._last = RelationsVersion(
             version=version,
             key=self.key,

