@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from graphdrl.report.examples import choose_examples, images_needed
     from graphdrl.report.page import (
-        curves_from_rows,
         RelationsContent,
         ReportContent,
         Traversal,
+        curves_from_rows,
         write_relations_page,
         write_report,
     )
@@ -18,8 +18,8 @@ __all__ = [
     "ReportContent",
     "Traversal",
     "choose_examples",
-    "images_needed",
     "curves_from_rows",
+    "images_needed",
     "write_relations_page",
     "write_report",
 ]

@@ -15,6 +15,7 @@ from graphdrl.relations.edges import Edges
 from graphdrl.report.wording import interval, signed, two_digits
 
 Sign = Literal["plus", "minus"]
+Anchor = Literal["start", "middle", "end"]
 
 CELL = 30
 _LONGEST_LABEL = 18
@@ -149,7 +150,7 @@ class Dot:
     label: str
     label_x: float
     label_y: float
-    anchor: Literal["start", "middle", "end"]
+    anchor: Anchor
     rotation: float
 
 
@@ -209,11 +210,14 @@ def _arrow(start: np.ndarray, end: np.ndarray, weight: float, name: str) -> Arro
 def _dot(place: np.ndarray, angle: float, label: str, radial: bool) -> Dot:
     out = np.array([np.cos(angle), np.sin(angle)])
     at = place + 14 * out
+    anchor: Anchor
     if radial:
+        # Labels on the left half are turned, so that none stands on its head.
         flipped = out[0] < -1e-9
-        rotation = float(np.degrees(angle)) + (180 if flipped else 0)
+        rotation = round(float(np.degrees(angle)) + (180 if flipped else 0), 1)
         anchor = "end" if flipped else "start"
     else:
         rotation, anchor = 0.0, "middle" if abs(out[0]) < 0.2 else "start" if out[0] > 0 else "end"
         at = at + np.array([0, 5 * out[1]])
-    return Dot(*np.round(place, 1).tolist(), label, *np.round(at, 1).tolist(), anchor, round(rotation, 1))
+    x, y, label_x, label_y = np.round([*place, *at], 1).tolist()
+    return Dot(x, y, label, label_x, label_y, anchor, rotation)

@@ -5,6 +5,7 @@ import io
 import math
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -20,7 +21,7 @@ from graphdrl.relations.edges import RelationsVersion
 _INK = "#010203"
 _BLUE, _ORANGE = "#3b82c4", "#d9701f"
 _FONT = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif"
-_RC = {
+_RC: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "graphdrl",
     "text.parse_math": False,
@@ -72,8 +73,10 @@ def _compact(value: float, _position: int | None = None) -> str:
 
 
 def _small_axes() -> tuple[Figure, Axes]:
-    figure = Figure(figsize=_SMALL, layout="constrained")
+    figure = Figure(figsize=_SMALL)
     axes = figure.add_subplot()
+    # Fixed margins: all charts of a page line up, and drawing takes half the time of a layout that measures text.
+    figure.subplots_adjust(left=0.15, right=0.985, bottom=0.25, top=0.9)
     axes.xaxis.set_major_formatter(FuncFormatter(_compact))
     axes.yaxis.set_major_formatter(FuncFormatter(_compact))
     axes.grid(axis="y", color=_INK, alpha=0.12, linewidth=0.5)

@@ -15,15 +15,24 @@ class Term:
 
 
 TERMS: dict[str, Term] = {
+    "name": Term("Run"),
+    "method": Term("Method"),
+    "backend": Term("Backend", "ray: workers under Ray Train with DeepSpeed; local: one process of plain PyTorch."),
+    "device": Term("Device"),
+    "steps": Term("Steps", "Updates of the generator's weights."),
     "images_trained": Term("Images trained on", "Images seen by the optimiser, repeats counted."),
     "images_scored": Term("Images scored", "Distinct images that the oracle graded on every attribute."),
     "images_per_s": Term("Images per second", "Over all workers, from the first step to the last."),
     "edge_versions": Term("Edge versions", "How often the relations were estimated anew as scores arrived."),
     "versions_before_half": Term("Versions before half-time", "Versions that training took in its first half."),
     "seconds": Term("Duration", "From the command to this page.", "seconds"),
+    "train_seconds": Term("Training alone", "Time in training steps, without set-up and evaluation.", "seconds"),
     "num_workers": Term("Workers", "Data-parallel ranks."),
     "zero_stage": Term("ZeRO stage", "What DeepSpeed shards: 0 nothing, 1 optimiser, 2 and gradients, 3 and weights."),
     "oracle_engine": Term("Oracle engine", "What ran the multimodal model."),
+    "oracle_model": Term("Oracle model"),
+    "oracle_queue": Term("Oracle queue", "Images whose grades were still awaited."),
+    "relations_version": Term("Version of the edges", "The version that training used."),
     "questions_asked": Term("Questions asked", "Grades that the model computed: images times attributes."),
     "oracle_wait_fraction": Term("Time waiting for the oracle", "Share of the workers' time.", "percent"),
     "relations.spearman": Term(
@@ -39,6 +48,14 @@ TERMS: dict[str, Term] = {
     ),
     "relations.coverage": Term(
         "Interval coverage", "Share of the true weights inside their 95 % interval; 95 % is honest.", "share"
+    ),
+    "relations.false_edges": Term("False edges", "Resolved edges whose true weight is below 0.1 in size."),
+    "relations.mean_error": Term("Mean error", "Mean distance of estimated from true weights, over all edges."),
+    "relations.num_scored": Term("Images scored", "What the last version was estimated from."),
+    "relations.estimator": Term("Estimator"),
+    "relations.resolved": Term("Resolved edges", "Edges whose sign the scored images settle."),
+    "relations.effective_sample_size": Term(
+        "Effective sample size", "What the scored images are worth after the weights that decorrelate them."
     ),
     "metrics.dci_d": Term("DCI disentanglement", "Does each latent dimension tell of one factor only?", "unit"),
     "metrics.dci_c": Term("DCI completeness", "Is each factor told by one latent dimension only?", "unit"),
@@ -61,6 +78,29 @@ TERMS: dict[str, Term] = {
     ),
     "metrics.fid": Term("FID", "Distance of reconstructions from images in feature space; less is better."),
 }
+
+CURVES: dict[str, Term] = {
+    "total": Term("Total loss", "All terms with their weights."),
+    "reconstruction": Term("Reconstruction", "Squared error summed over an image's pixels."),
+    "kl": Term("KL divergence", "Of the codes from the standard normal, in nats an image."),
+    "rank": Term("Rank loss", "Do codes order pairs of scored images as the oracle does?"),
+    "divergence": Term("Divergence", "What the critic says of how far encoder and decoder are apart."),
+    "critic/total": Term("Critic's loss"),
+    "critic/accuracy": Term(
+        "Critic's accuracy", "How often it tells encoder pairs from decoder pairs; 0.5 is guessing."
+    ),
+}
+
+COUNTERS = (
+    "images_trained",
+    "images_scored",
+    "questions_asked",
+    "relations_version",
+    "oracle_queue",
+    "oracle_wait_fraction",
+    "seconds",
+)
+"""Curves that only count; they are folded away."""
 
 HEADLINES = (
     "images_trained",
@@ -113,4 +153,4 @@ REPORT_NOTES = (
 def term(key: str) -> Term:
     """The entry of a key, or a label made of the key itself."""
     words = key.split(".", 1)[-1].replace("_", " ")
-    return TERMS.get(key) or Term(words[:1].upper() + words[1:])
+    return TERMS.get(key) or CURVES.get(key) or Term(words[:1].upper() + words[1:])

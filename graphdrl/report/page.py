@@ -29,7 +29,7 @@ from graphdrl.report.drawings import (
     true_heat_map,
 )
 from graphdrl.report.examples import PairExamples, choose_examples, strong_pairs
-from graphdrl.report.glossary import ESTIMATORS, HEADLINES, REPORT_NOTES, STANDING_NOTES, term
+from graphdrl.report.glossary import COUNTERS, ESTIMATORS, HEADLINES, REPORT_NOTES, STANDING_NOTES, Term, term
 from graphdrl.report.tables import (
     distributions,
     edge_row,
@@ -163,7 +163,8 @@ def write_report(content: ReportContent, path: Path | str) -> Path:
         headlines=[figure(key, by_key[key]) for key in HEADLINES if key in by_key],
         numbers=numbers,
         config=[(key, written(value)) for key, value in flat(content.config)],
-        curves=[(term(name).label, figures.curve(*curve, content.schedule)) for name, curve in content.curves.items()],
+        curves=_curves(content, counters=False),
+        counters=_curves(content, counters=True),
         pairs=_reconstruction_pairs(content),
         traversal=_traversal(content),
         relations=_relations(content.versions[-1].edges, content.truth) if content.versions else None,
@@ -253,6 +254,11 @@ def _relations(edges: Edges, truth: np.ndarray | None) -> dict[str, Any]:
         "estimator": edges.estimator,
         "explanation": ESTIMATORS.get(edges.estimator, ""),
     }
+
+
+def _curves(content: ReportContent, counters: bool) -> list[tuple[Term, str]]:
+    chosen = [name for name in content.curves if (name in COUNTERS) == counters]
+    return [(term(name), figures.curve(*content.curves[name], content.schedule)) for name in chosen]
 
 
 def _histories(content: ReportContent) -> list[tuple[str, str]]:

@@ -51,14 +51,20 @@ class Figures:
 
 
 def sorted_figures(summary: Mapping[str, Any], oracle: Mapping[str, Any]) -> Figures:
-    """Numbers whose key starts with `relations.` or `metrics.`, those about the oracle, and the rest: what ran."""
+    """Numbers whose key starts with `relations.` or `metrics.`, those about the oracle, and the rest: what ran.
+
+    A number that stands in both `summary` and `oracle` is shown once, as `oracle` has it.
+    """
     groups: dict[str, list[Figure]] = {"ran": [], "oracle": [], "relations": [], "metrics": []}
+    said = dict(flat(oracle))
     for key, value in flat(summary):
+        if key in said:
+            continue
         room = key.split(".", 1)[0]
         if room not in ("relations", "metrics"):
             room = "oracle" if key in ORACLE_KEYS or key.startswith("oracle") else "ran"
         groups[room].append(figure(key, value))
-    groups["oracle"] += [figure(key, value) for key, value in flat(oracle)]
+    groups["oracle"] += [figure(key, value) for key, value in said.items()]
     return Figures(**{name: tuple(figures) for name, figures in groups.items()})
 
 

@@ -49,7 +49,7 @@ def drawn_scores(attributes: tuple[str, ...], num: int, seed: int, ids: tuple[st
 def estimated_edges(scores: Scores) -> Edges:
     """Correlations with the intervals of Fisher's transformation; one direction of each pair is made weaker."""
     num, attributes = len(scores), scores.attributes
-    correlation = np.corrcoef(scores.expected.T)
+    correlation = np.atleast_2d(np.corrcoef(scores.expected.T))
     np.fill_diagonal(correlation, 0)
     weights = correlation * np.where(np.triu(np.ones_like(correlation)), 1, 0.7)
     half = 1.96 / np.sqrt(num - 3)
@@ -67,18 +67,18 @@ def relations_version(number: int, scores: Scores) -> RelationsVersion:
     return RelationsVersion(number, "key", estimated_edges(scores), scores, weights, nodes, 0.6 * num, notes)
 
 
-def report_content(num_attributes: int = 10, num_latents: int = 24, size: int = 16, **changes: Any) -> ReportContent:
+def report_content(num_attributes: int = 10, num_latents: int = 24, size: int = 8, **changes: Any) -> ReportContent:
     """A whole training report: losses, three versions, traversals and all the numbers."""
     attributes = tuple(NAMES[i] if i < len(NAMES) else f"attribute {i}" for i in range(num_attributes))
     scores = drawn_scores(attributes, 2000, 0, tuple(f"{i:032x}" for i in range(2000)))
     versions = tuple(relations_version(i + 1, scores.rows(range(num))) for i, num in enumerate((250, 1000, 2000)))
     truth = estimated_edges(drawn_scores(attributes, 20_000, 1, tuple(map(str, range(20_000))))).weights
     steps, random = np.arange(1200), np.random.default_rng(2)
-    names = ("total", "reconstruction", "kl", "rank", "critic", "images_per_s")
+    names = ("total", "rank", "images_per_s")
     curves = {name: (steps, np.exp(-steps / 200) * 50 + random.gamma(4, 0.3, 1200)) for name in names}
     nodes = attributes + tuple(f"factor_{i}" for i in range(num_attributes, num_latents))
     values = tuple(float(value) for value in np.linspace(-3, 3, 9))
-    strips = drawn_images(num_latents * 9, size, 3).reshape(num_latents, 9, size, size, 3)
+    strips = drawn_images(len(nodes) * 9, size, 3).reshape(len(nodes), 9, size, size, 3)
     originals = drawn_images(12, size, 4)
     content = {
         "title": "gem on faces",
@@ -110,7 +110,7 @@ def report_content(num_attributes: int = 10, num_latents: int = 24, size: int = 
     return ReportContent(**(content | changes))
 
 
-def relations_content(num_attributes: int = 10, size: int = 16, **changes: Any) -> RelationsContent:
+def relations_content(num_attributes: int = 10, size: int = 8, **changes: Any) -> RelationsContent:
     """A whole relations page of 300 images."""
     attributes = tuple(NAMES[i] if i < len(NAMES) else f"attribute {i}" for i in range(num_attributes))
     images = drawn_images(300, size, 5)
@@ -126,11 +126,11 @@ def relations_content(num_attributes: int = 10, size: int = 16, **changes: Any) 
     return RelationsContent(**(content | changes))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_report() -> Callable[..., ReportContent]:
     return report_content
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_relations() -> Callable[..., RelationsContent]:
     return relations_content
