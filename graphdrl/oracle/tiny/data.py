@@ -39,6 +39,10 @@ class Pictures:
     def __len__(self) -> int:
         return len(self.images)
 
+    def head(self, num: int) -> "Pictures":
+        """The first `num` of them."""
+        return Pictures(self.images[:num], self.values[:num])
+
 
 def draw_faces(num: int, seed: int, presence: float | None = None) -> Pictures:
     """Faces with independent attributes, each showing with probability `presence` (None: as often as in the data)."""
