@@ -173,8 +173,11 @@ class Network:
     num_left_out: int
 
 
-def network(edges: Edges, order: list[int], max_edges: int = 60) -> Network:
-    """The resolved edges of at least WEAKEST_DRAWN in size, the strongest `max_edges` of them, on a circle."""
+def network(edges: Edges, order: list[int], max_edges: int | None = None) -> Network:
+    """The strongest resolved edges on a circle, at most `max_edges` (two an attribute: more would be a thicket).
+
+    None of them is smaller than WEAKEST_DRAWN.
+    """
     num_attributes = len(order)
     radial = num_attributes > 16
     radius = 8 * num_attributes if radial else 150
@@ -186,7 +189,8 @@ def network(edges: Edges, order: list[int], max_edges: int = 60) -> Network:
     np.fill_diagonal(weights, 0)
     pairs = [(int(i), int(j)) for i, j in zip(*np.nonzero(weights), strict=True)]
     pairs.sort(key=lambda pair: -abs(weights[pair]))
-    drawn = [pair for pair in pairs if abs(weights[pair]) >= WEAKEST_DRAWN][:max_edges]
+    drawn = [pair for pair in pairs if abs(weights[pair]) >= WEAKEST_DRAWN]
+    drawn = drawn[: 2 * num_attributes if max_edges is None else max_edges]
     arrows = [
         _arrow(place[i], place[j], float(weights[i, j]), f"{edges.attributes[i]} → {edges.attributes[j]}")
         for i, j in reversed(drawn)
