@@ -41,8 +41,13 @@ def read_image(path: Path, size: int | None, limits: ImageLimits | None = None) 
     Raises UnreadableImage with the reason when the file is not a single still image within the limits.
     """
     limits = limits or ImageLimits()
+    return decode_image(_read_bytes(path, limits), size, limits)
+
+
+def decode_image(content: bytes, size: int | None, limits: ImageLimits | None = None) -> np.ndarray:
+    """The same for a file's content; its bytes have been counted by whoever read them."""
     try:
-        image = _open(_read_bytes(path, limits), limits)
+        image = _open(content, limits or ImageLimits())
         return np.asarray(_upright_rgb(image)) if size is None else _square(image, size)
     except (UnreadableImage, MemoryError):
         raise
