@@ -26,7 +26,7 @@ _RESIDUAL_OUTPUTS = ("out_proj", "fc2", "o_proj", "down_proj")
 
 def build_model(tokenizer: PreTrainedTokenizerFast, seed: int = 0) -> Idefics3ForConditionalGeneration:
     """A freshly initialised model for the tokenizer's vocabulary."""
-    image_token, pad_token = tokenizer.convert_tokens_to_ids(IMAGE), tokenizer.pad_token_id
+    image_token, pad_token = tokenizer.get_vocab()[IMAGE], tokenizer.pad_token_id
     vision = Idefics3VisionConfig(
         hidden_size=128,
         intermediate_size=384,

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from transformers import Idefics3Processor, PreTrainedModel
-from transformers.modeling_outputs import ModelOutput
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Packed:
 
 def chat_tokens(processor: Idefics3Processor, question: str) -> list[int]:
     """Token ids of a question about one image, as the model is asked it: chat template, image token expanded."""
-    content = [{"type": "image"}, {"type": "text", "text": question}]
+    content: Any = [{"type": "image"}, {"type": "text", "text": question}]
     text = processor.apply_chat_template(
         [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
     )
@@ -46,7 +46,7 @@ def pack(prompts: Sequence[Sequence[int]], device: str = "cpu") -> Packed:
     return Packed(*(tensor.to(device) for tensor in (ids[None], positions[None], mask[None, None], answers)))
 
 
-def ask_packed(model: PreTrainedModel, packed: Packed, **vision: torch.Tensor) -> ModelOutput:
+def ask_packed(model: PreTrainedModel, packed: Packed, **vision: torch.Tensor) -> Any:
     """The model's output with logits [B, K, vocabulary], one row an answer.
 
     vision: `pixel_values` [B, tiles, 3, H, W] and whatever else the model's processor makes of B images.

@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -86,7 +87,7 @@ def build_learner(seed: int) -> Learner:
     tokenizer = train_tokenizer(questions)
     processor = build_processor(tokenizer)
     model = build_model(tokenizer, seed)
-    width = model.config.text_config.hidden_size * processor.image_seq_len
+    width = model.get_input_embeddings().weight.shape[1] * processor.image_seq_len
     head = nn.Linear(width, len(ATTRIBUTES))
     nn.init.zeros_(head.weight)
     return Learner(
@@ -177,7 +178,7 @@ def train(
         if done < 1 and learner.step % 200:
             continue
         averages = {name: float(np.mean([loss[name] for loss in losses[-200:]])) for name in losses[0]}
-        line = {"minutes": round(done * minutes, 2), "images": learner.step * BATCH_SIZE, **averages}
+        line: dict[str, Any] = {"minutes": round(done * minutes, 2), "images": learner.step * BATCH_SIZE, **averages}
         if done >= 1 or time.monotonic() - last_save >= save_every_s:
             learner.save(out / "model")
             line |= measure(learner, held_out)
