@@ -2,12 +2,11 @@
 
 from jobs.assemble import attributes_of, source_parameters, training_images
 from jobs.finish import Finished, finish, known_relations, test_images, write_run_report
-from jobs.oracle import APPLICATION, start_application
+from jobs.oracle import start_application, wait_for_application
 from jobs.score import open_oracle, score_images, scores_of, subset
 from jobs.train import Start, begin, resume, train
 
 __all__ = [
-    "APPLICATION",
     "Finished",
     "Start",
     "attributes_of",
@@ -24,5 +23,6 @@ __all__ = [
     "test_images",
     "train",
     "training_images",
+    "wait_for_application",
     "write_run_report",
 ]

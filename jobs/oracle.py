@@ -1,15 +1,16 @@
 """The oracle's application as the jobs use it: found when it runs, started when it does not."""
 
+import threading
+
 from graphdrl.config import Config
 
 APPLICATION = "oracle"
 
 
-def start_application(config: Config, wait: bool) -> None:
-    """Find or start the oracle on the Ray cluster that this process has joined.
+def start_application(config: Config, http_port: int | None = None) -> None:
+    """Find or start the oracle on the Ray cluster that this process has joined; it goes on starting meanwhile.
 
-    wait: return when it can answer; otherwise it goes on starting while the caller goes on.
-    Raises OracleError when it cannot start.
+    http_port: also open an HTTP door there. Raises OracleError for what is wrong at first sight.
     """
     from serve import OracleSettings, start_oracle  # Ray Serve takes seconds to import
 
@@ -22,5 +23,27 @@ def start_application(config: Config, wait: bool) -> None:
         num_threads=oracle.num_threads,
         score_store=oracle.score_store.resolve(),
         engine_args=oracle.engine_args,
+        http_port=http_port,
     )
-    start_oracle(settings, name=APPLICATION, wait=wait)
+    start_oracle(settings, name=APPLICATION, wait=False)
+
+
+def wait_for_application() -> None:
+    """Returns when the oracle can answer; raises OracleError when it cannot start."""
+    from serve import wait_for_oracle
+
+    wait_for_oracle(APPLICATION)
+
+
+class Starting:
+    """Watches the oracle's start in the background: training begins meanwhile, and learns why when it fails."""
+
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def _watch(self) -> None:
+        try:
+            wait_for_application()
+        except Exception as error:  # handed to whoever finds training ended by it
+            self.error = error

@@ -10,7 +10,7 @@ import numpy as np
 from graphdrl.config import Config
 from graphdrl.images import ImageSet
 from graphdrl.oracle import Answer, Busy, Oracle, Question, Scores
-from jobs.oracle import APPLICATION, start_application
+from jobs.oracle import APPLICATION, start_application, wait_for_application
 
 
 @contextmanager
@@ -31,7 +31,8 @@ def open_oracle(config: Config, say: Callable[[str], None]) -> Iterator[Oracle]:
     say("starting Ray and the oracle")
     distributed.connect()
     try:
-        start_application(config, wait=True)
+        start_application(config)
+        wait_for_application()
         oracle = HandleOracle(APPLICATION)
         try:
             yield oracle

@@ -1,6 +1,5 @@
 """The main job: the oracle beside the trainer, the relations between them, and what the run leaves."""
 
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from graphdrl.config import Config, check, dump_config, load_config
 from graphdrl.training import LocalContext, LocalEngine, LocalRelations, Run
 from jobs.assemble import assemble, identity_of, make_updater, set_threads, training_images
 from jobs.finish import Finished, finish
-from jobs.oracle import APPLICATION, start_application
+from jobs.oracle import APPLICATION, Starting, start_application
 
 Say = Callable[[str], None]
 """Tells a person what the job is doing now."""
@@ -112,29 +111,36 @@ def _train_beside_oracle(start: Start, say: Say) -> None:
     from graphdrl import distributed
 
     config, folder = start.config, start.config.folder.resolve()
+    starting = None
     if _asks(start):
-        start_application(config, wait=False)
+        start_application(config)
+        starting = Starting()
     say("drawing images, while the oracle starts" if _asks(start) else "drawing images")
     images = training_images(config)
     store = distributed.open_edge_store(make_updater(config, images, identity_of(config)), folder)
     say("starting the workers")
     use_gpu = config.training.use_gpu if config.training.use_gpu is not None else distributed.num_gpus() > 0
-    distributed.fit(
-        _worker,
-        {
-            "config": config.model_dump(mode="json") | {"runs": str(config.runs.resolve())},
-            "application": APPLICATION if _asks(start) else None,
-            "resume": start.resume,
-            "replay": str(start.replay.resolve()) if start.replay else None,
-            "store": store,
-        },
-        storage=folder / ".ray",
-        num_workers=config.training.num_workers,
-        cpus_per_worker=config.training.cpus_per_worker,
-        use_gpu=use_gpu,
-    )
+    arguments = {
+        "config": config.model_dump(mode="json") | {"runs": str(config.runs.resolve())},
+        "application": APPLICATION if _asks(start) else None,
+        "resume": start.resume,
+        "replay": str(start.replay.resolve()) if start.replay else None,
+        "store": store,
+    }
+    try:
+        distributed.fit(
+            _worker,
+            arguments,
+            folder=folder,
+            num_workers=config.training.num_workers,
+            cpus_per_worker=config.training.cpus_per_worker,
+            use_gpu=use_gpu,
+        )
+    except RuntimeError:
+        if starting and starting.error:
+            raise starting.error from None  # the workers only saw its consequence
+        raise
     distributed.close_edge_store(store, folder)
-    shutil.rmtree(folder / ".ray", ignore_errors=True)
 
 
 def _asks(start: Start) -> bool:
@@ -144,13 +150,16 @@ def _asks(start: Start) -> bool:
 def _worker(arguments: dict[str, Any]) -> None:
     """One rank, on whichever machine Ray put it."""
     from graphdrl import distributed
-    from graphdrl.oracle.clients import HandleOracle
 
     config = check(arguments["config"])
     set_threads(config)
     run = Run(config.folder)
     context = distributed.RayContext(run.last_checkpoint() if arguments["resume"] else None)
-    oracle = HandleOracle(arguments["application"]) if arguments["application"] else None
+    oracle = None
+    if arguments["application"]:
+        from graphdrl.oracle.clients import HandleOracle
+
+        oracle = HandleOracle(arguments["application"])
     replay = arguments["replay"]
     training = assemble(
         config,

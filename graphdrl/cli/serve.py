@@ -17,13 +17,14 @@ def serve(
     """Serve the oracle until Ctrl-C; trainers on the same cluster find it by itself."""
     from graphdrl.config import load_config
     from graphdrl.distributed import connect, disconnect
-    from jobs import start_application
+    from jobs import start_application, wait_for_application
 
     path, overrides = split_words(words)
     config = load_config(path, overrides)
     connect(address)
     try:
-        start_application(config, wait=True, http_port=port)
+        start_application(config, http_port=port)
+        wait_for_application()
         typer.echo(f"the oracle ({config.oracle.model}) answers; stop it with Ctrl-C")
         while True:
             time.sleep(3600)

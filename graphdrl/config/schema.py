@@ -119,12 +119,12 @@ class Config(Section):
     parameters: dict[str, Any] = Field(default_factory=dict, description="the method's own settings")
     nodes: Literal["ranked", "discovered"] = Field("ranked", description="how latent dimensions get their names")
     attributes: tuple[str, ...] = Field((), description="what the oracle is asked for; empty: all that the source shows")
-    data: DataConfig = DataConfig()
-    model: ModelConfig = ModelConfig()
-    oracle: OracleConfig = OracleConfig()
-    relations: RelationsConfig = RelationsConfig()
-    training: TrainingConfig = TrainingConfig()
-    naming: NamingConfig = NamingConfig()
+    data: DataConfig = Field(default_factory=DataConfig)
+    model: ModelConfig = Field(default_factory=ModelConfig)
+    oracle: OracleConfig = Field(default_factory=OracleConfig)
+    relations: RelationsConfig = Field(default_factory=RelationsConfig)
+    training: TrainingConfig = Field(default_factory=TrainingConfig)
+    naming: NamingConfig = Field(default_factory=NamingConfig)
 
     @model_validator(mode="after")
     def _check(self) -> "Config":

@@ -11,7 +11,6 @@ def connect(address: str | None = None) -> None:
 
     Raises RuntimeError when no cluster answers at the address.
     """
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     # A bare ray.init() would join whichever cluster happens to run on this machine. "local" never does.
     private = {"include_dashboard": False} if address == "local" else {}

@@ -1,20 +1,22 @@
 """All the Ray Train wiring, in one short file."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import ray
 import ray.train
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
+
+from graphdrl.oracle import OracleError
 
 
 def fit(
     worker: Callable[[dict[str, Any]], None],
     arguments: dict[str, Any],
     *,
-    storage: Path,
+    folder: Path,
     num_workers: int,
     cpus_per_worker: float,
     use_gpu: bool,
@@ -22,7 +24,7 @@ def fit(
 ) -> None:
     """Run `worker(arguments)` on every rank to its end; a rank that dies is restarted from the last checkpoint.
 
-    storage: folder for Ray Train's own bookkeeping.
+    folder: the run's, absolute; checkpoints that the workers report lie below it, and Ray Train's own books too.
     Raises RuntimeError with the worker's own sentence when it fails for good.
     """
     resources = {"CPU": cpus_per_worker} | ({"GPU": 1.0} if use_gpu else {})
@@ -31,17 +33,30 @@ def fit(
         train_loop_config=arguments,
         scaling_config=ScalingConfig(num_workers=num_workers, use_gpu=use_gpu, resources_per_worker=resources),
         torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo"),
+        # Restarts are ours (below): Ray would also repeat, three times, an error that can only come again.
         run_config=RunConfig(
-            name="ray_train", storage_path=str(storage), failure_config=FailureConfig(max_failures=max_failures)
+            name=folder.name, storage_path=str(folder.parent), failure_config=FailureConfig(max_failures=0)
         ),
     )
-    try:
-        trainer.fit()
-    except ray.train.TrainingFailedError as error:
-        raise RuntimeError(last_sentence(error)) from error
+    for attempt in range(max_failures + 1):
+        try:
+            trainer.fit()
+            return
+        except ray.train.TrainingFailedError as error:
+            if attempt == max_failures or _is_final(error):
+                raise RuntimeError(last_sentence(error)) from error
+
+
+def _is_final(error: ray.train.TrainingFailedError) -> bool:
+    """Whether a worker ended by an error that a restart would only repeat: bad input, an oracle that cannot answer."""
+    failures = getattr(error, "worker_failures", {}).values()
+    causes = [getattr(failure, "cause", failure) for failure in failures]
+    return any(isinstance(cause, (ValueError, TypeError, ImportError, OracleError)) for cause in causes)
 
 
 def last_sentence(error: BaseException) -> str:
-    """The last line of a remote traceback: the sentence that a worker ended with."""
+    """The sentence that a worker ended with: the last line of its traceback, without the name of the exception."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+    if not lines:
+        return type(error).__name__
+    return re.sub(r"^[\w.]+(Error|Busy|DiskFull): ", "", lines[-1])
