@@ -4,11 +4,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from graphdrl.models.encoders import GRID, HIDDEN, num_scales
+from graphdrl.models.encoders import GRID, HIDDEN, keep_variance, num_scales
 
 
 class ConvDecoder(nn.Module):
-    """Codes [B, Z] to images [B, 3, S, S]; the output is linear, so values may leave [0, 1] a little.
+    """Codes [B, Z] to images [B, 3, S, S] in [0, 1].
 
     At 64 pixels: 256 units, 4 x 4 x 64, then transposed 4x4 convolutions 64, 32, 32, 3, all of stride 2, as in the
     table "Encoder and Decoder architecture" of Locatello et al. 2019. Larger images take more layers of 64.
@@ -25,8 +25,10 @@ class ConvDecoder(nn.Module):
         for inner, outer in zip([self.grid_channels, *widths], [*widths, 3], strict=True):
             layers += [nn.ConvTranspose2d(inner, outer, 4, stride=2, padding=1), nn.ReLU()]
         self.convolutions = nn.Sequential(*layers[:-1])
+        keep_variance(self, last=self.convolutions[-1])
 
     def forward(self, codes: Float[Tensor, "B Z"]) -> Float[Tensor, "B 3 S S"]:
         hidden = torch.relu(self.hidden(codes))
         grid = torch.relu(self.grid(hidden)).unflatten(1, (self.grid_channels, GRID, GRID))
-        return self.convolutions(grid.contiguous(memory_format=torch.channels_last)).float()
+        logits = self.convolutions(grid.contiguous(memory_format=torch.channels_last))
+        return torch.sigmoid(logits.float())

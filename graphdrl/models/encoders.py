@@ -9,6 +9,8 @@ LARGEST_SIZE = 1024
 GRID = 4
 """The convolutions stop at a grid of 4 x 4."""
 HIDDEN = 256
+FIRST_LOGVAR = -4.0
+"""log sigma^2 before training: codes that carry something from the first step, where unit noise would drown them."""
 
 
 def num_scales(image_size: int) -> int:
@@ -22,6 +24,21 @@ def num_scales(image_size: int) -> int:
             f"image_size is {image_size}, but the encoder halves an image down to 4 x 4: take one of {sizes}"
         )
     return image_size.bit_length() - 3
+
+
+@torch.no_grad()
+def keep_variance(module: nn.Module, last: nn.Module) -> None:
+    """Initialise weights so that signals keep their variance through ReLU layers (He et al. 2015); biases are 0.
+
+    last: the output layer, which no ReLU follows. A pixel of a transposed 4 x 4 convolution of stride 2 sums 4 taps.
+    torch's own default shrinks signals layer by layer, which costs hundreds of steps at this depth.
+    """
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            taps = 4 * layer.in_channels if isinstance(layer, nn.ConvTranspose2d) else layer.weight[0].numel()
+            gain = 1.0 if layer is last else 2.0
+            layer.weight.normal_(0.0, (gain / taps) ** 0.5)
+            layer.bias.zero_()
 
 
 class ConvEncoder(nn.Module):
@@ -43,6 +60,10 @@ class ConvEncoder(nn.Module):
         self.convolutions = nn.Sequential(*layers)
         self.hidden = nn.Linear(channels * GRID * GRID, HIDDEN)
         self.moments = nn.Linear(HIDDEN, 2 * num_latents)
+        keep_variance(self, last=self.moments)
+        with torch.no_grad():
+            self.moments.weight[num_latents:].mul_(0.1)
+            self.moments.bias[num_latents:].fill_(FIRST_LOGVAR)
 
     def forward(self, images: Float[Tensor, "B 3 S S"]) -> tuple[Float[Tensor, "B Z"], Float[Tensor, "B Z"]]:
         features = self.convolutions(images).flatten(1)

@@ -173,7 +173,7 @@ class GEM(nn.Module):
     @torch.no_grad()
     def decode(self, codes: Float[Tensor, "B Z"]) -> Float[Tensor, "B 3 S S"]:
         """Images in [0, 1] of codes."""
-        return self._render(codes.to(self._device)).clamp(0, 1)
+        return self._render(codes.to(self._device))
 
     def reconstruct(self, images: Pixels) -> Float[Tensor, "B 3 S S"]:
         """Images in [0, 1] as the model sees them."""

@@ -48,7 +48,7 @@ def test_methods_are_found_by_name() -> None:
 
 
 def test_an_unknown_method_is_answered_with_the_valid_ones_and_the_nearest() -> None:
-    with pytest.raises(ValueError, match="unknown method 'gme'; did you mean 'gem'.*beta_vae, gem"):
+    with pytest.raises(ValueError, match=r"'gme'; did you mean 'gem'.*beta_vae, gem"):
         load_method("gme")
 
 
@@ -133,8 +133,8 @@ def test_ranked_nodes_learn_to_order_the_scored_images() -> None:
     torch.manual_seed(0)
     generator, _ = method.build(SHAPE)
     batch = make_batch(num_groups=1, group_size=8)
-    optimizer = torch.optim.Adam(generator.parameters(), 3e-3)
-    for _ in range(150):
+    optimizer = torch.optim.Adam(generator.parameters(), 1e-2)
+    for _ in range(40):
         losses, outputs = method.generator_loss(generator, None, batch)
         optimizer.zero_grad()
         losses["total"].backward()

@@ -49,8 +49,8 @@ def test_the_training_pass_is_a_function_of_its_inputs(model: GEM, images: torch
     torch.testing.assert_close(outputs.mu, model.encode(images[:2]))
     torch.testing.assert_close(outputs.mu_scored, model.encode(images[2:]))
     torch.testing.assert_close(outputs.z, outputs.mu + (0.5 * outputs.logvar).exp() * noise)
-    torch.testing.assert_close(outputs.reconstruction.clamp(0, 1), model.decode(outputs.z.detach()))
-    torch.testing.assert_close(outputs.generated.clamp(0, 1), model.decode(prior))
+    torch.testing.assert_close(outputs.reconstruction, model.decode(outputs.z.detach()))
+    torch.testing.assert_close(outputs.generated, model.decode(prior))
 
 
 def test_the_training_pass_takes_empty_parts(model: GEM, images: torch.Tensor) -> None:
@@ -119,10 +119,10 @@ def test_a_discovered_node_is_edited_in_its_dimension_with_its_sign(images: torc
     torch.testing.assert_close(model.edit(images, {"bald": 1}), model.decode(codes))
 
 
-def test_an_unknown_attribute_is_answered_with_the_valid_ones_and_the_nearest(
-    model: GEM, images: torch.Tensor
-) -> None:
-    with pytest.raises(ValueError, match=r"'berd'; did you mean 'beard'\? this model has: bald, beard, smile, factor_3"):
+def test_an_unknown_attribute_is_answered_with_the_valid_ones_and_the_nearest(model: GEM, images: torch.Tensor) -> None:
+    with pytest.raises(
+        ValueError, match=r"'berd'; did you mean 'beard'\? this model has: bald, beard, smile, factor_3"
+    ):
         model.edit(images, {"berd": 1})
 
 
