@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from graphdrl.metrics.codes import CodedFactors
 from graphdrl.metrics.dci import DEFAULT_BACKEND, dci
@@ -28,6 +29,12 @@ def evaluate_codes(
     `dci_backend`. Raises ValueError for codes that are not finite and for fewer than two factors that vary.
     """
     coded = CodedFactors.split(codes, factors, names, seed)
+    # One thread: the products are small, and threads that wait for each other on a busy machine make them slower.
+    with threadpool_limits(limits=1):
+        return _all(coded, dci_backend)
+
+
+def _all(coded: CodedFactors, dci_backend: str) -> dict[str, float | str]:
     probes = LinearProbes.fit(coded)
     return {
         **dci(coded, dci_backend),

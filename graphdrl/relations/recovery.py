@@ -25,7 +25,7 @@ def recovery(edges: Edges, truth: np.ndarray, threshold: float = TRUE_EDGE) -> d
 
     spearman: rank correlation of weights and truth (0 if either is constant).
     true_edges: entries with |truth| >= threshold. resolved_edges: how many of these are resolved.
-    false_edges: resolved entries with |truth| < threshold.
+    weak_resolved: resolved entries that are no true edges (their relation may be there all the same).
     sign_accuracy: share of all resolved entries whose sign is that of the truth (0 if nothing is resolved).
     auroc: probability that |weight| ranks a true edge above another entry (0.5 if there is only one kind).
     coverage: share of entries whose interval holds the truth. mean_error: mean |weight - truth|.
@@ -42,7 +42,7 @@ def recovery(edges: Edges, truth: np.ndarray, threshold: float = TRUE_EDGE) -> d
         "sign_accuracy": float(right.mean()) if resolved.any() else 0.0,
         "resolved_edges": int((resolved & is_edge).sum()),
         "true_edges": int(is_edge.sum()),
-        "false_edges": int((resolved & ~is_edge).sum()),
+        "weak_resolved": int((resolved & ~is_edge).sum()),
         "auroc": _auroc(np.abs(weights), is_edge),
         "coverage": float(inside.mean()),
         "mean_error": float(np.abs(weights - true).mean()),

@@ -27,7 +27,7 @@ def test_worked_by_hand():
     numbers = recovery(edges_of(weights, resolved), truth)
     assert numbers["true_edges"] == 4  # 0.5, -0.2, 0.3, -0.1
     assert numbers["resolved_edges"] == 4
-    assert numbers["false_edges"] == 1  # 0.05 is no edge, its resolved sign is right all the same
+    assert numbers["weak_resolved"] == 1  # 0.05 is no edge, its resolved sign is right all the same
     assert numbers["sign_accuracy"] == pytest.approx(4 / 5)
     assert numbers["coverage"] == pytest.approx(4 / 6)
     # |weights| of true edges .45 .15 .38 .12 against .2 .02: 2 of 8 comparisons are lost
