@@ -81,6 +81,7 @@ class GEMMethod:
         return {"total": critic_loss(encoder_logits, decoder_logits), "accuracy": accuracy}
 
     def set_relations(self, generator: nn.Module, version: RelationsVersion) -> None:
+        assert isinstance(generator, GEM), "the plain module, not an engine around it"
         generator.set_relations(version.edges, version.node_map)
 
     def _rank(self, mu_scored: Tensor, batch: Batch) -> Tensor:

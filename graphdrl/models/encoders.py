@@ -38,7 +38,8 @@ def keep_variance(module: nn.Module, last: nn.Module) -> None:
             taps = 4 * layer.in_channels if isinstance(layer, nn.ConvTranspose2d) else layer.weight[0].numel()
             gain = 1.0 if layer is last else 2.0
             layer.weight.normal_(0.0, (gain / taps) ** 0.5)
-            layer.bias.zero_()
+            if layer.bias is not None:
+                layer.bias.zero_()
 
 
 class ConvEncoder(nn.Module):

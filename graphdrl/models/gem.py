@@ -99,7 +99,7 @@ class GEM(nn.Module):
         self.decoder = ConvDecoder(*shape)
         self.register_buffer("code_mean", torch.zeros(config.num_latents))
         self.register_buffer("code_scale", torch.ones(config.num_latents))
-        self.to(memory_format=torch.channels_last)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
 
     # Training -------------------------------------------------------------------------------------------------------
 
@@ -202,8 +202,7 @@ class GEM(nn.Module):
 
         start: images, or codes [B, Z]. Raises ValueError for an unknown node.
         """
-        is_codes = isinstance(start, Tensor) and start.ndim == 2
-        codes = start.to(self._device) if is_codes else self.encode(start)
+        codes = start.to(self._device) if isinstance(start, Tensor) and start.ndim == 2 else self.encode(start)
         dimension, sign = self._locate(node)
         steps = sign * torch.tensor(values, dtype=codes.dtype, device=self._device)
         grid = codes[:, None].repeat(1, len(values), 1)
