@@ -1,6 +1,5 @@
 """What is made of a run when its training has ended: numbers, pictures, summary.json and report.html."""
 
-import json
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 from graphdrl.config import Config
 from graphdrl.images import ImageSet, load_source, read_shards, to_float, to_uint8, write_shards
 from graphdrl.models import GEM
+from graphdrl.oracle import HIGHEST_GRADE
 from graphdrl.relations import RelationsVersion, recovery, true_relations
 from graphdrl.report import ReportContent, Traversal, curves_from_rows, write_report
 from graphdrl.training import Run, measure
@@ -19,6 +19,11 @@ from jobs.assemble import attributes_of, source_parameters, training_images
 _TRUTH_DRAWS = 200_000
 _TEST_SEED = 1_000_003
 """Added to the run's seed: test images are never training images."""
+
+_STAND_IN = (
+    "The oracle of this run is the built-in one, a stand-in of a few million parameters that knows faces and avatars "
+    "alone; on other images its scores mean nothing."
+)
 
 _EXAMPLES = 12
 _TRAVERSAL = (-2.0, -1.0, 0.0, 1.0, 2.0)
@@ -68,7 +73,9 @@ def known_relations(config: Config) -> np.ndarray | None:
     if network is None or any(name not in network.nodes for name in attributes):
         return None
     columns = [network.nodes.index(name) for name in attributes]
-    return true_relations(network.sample(_TRUTH_DRAWS, config.seed)[:, columns], config.relations.estimator)
+    return true_relations(
+        HIGHEST_GRADE * network.sample(_TRUTH_DRAWS, config.seed)[:, columns], config.relations.estimator
+    )
 
 
 def test_images(config: Config) -> ImageSet | None:
@@ -102,7 +109,7 @@ def write_run_report(run: Run, truth: np.ndarray | None = None) -> None:
             traversal=_traversal(model, examples, run),
             versions=[run.read_version(number) for number in run.versions()],
             truth=truth,
-            oracle={name: summary[name] for name in ("oracle_engine", "questions_asked", "oracle_wait_fraction")},
+            notes=[_STAND_IN] if summary["oracle_model"] == "builtin" and run.versions() else [],
         ),
         run.report,
     )
@@ -111,11 +118,7 @@ def write_run_report(run: Run, truth: np.ndarray | None = None) -> None:
 def _traversal(model: GEM, examples: np.ndarray, run: Run) -> Traversal:
     codes = model.encode(to_float(examples[:1]))
     strips = [to_uint8(model.traverse(codes, node, _TRAVERSAL)[0]) for node in model.nodes]
-    path = run.folder / "nodes.json"
-    notes: tuple[str, ...] = ()
-    if path.exists():
-        evidence = json.loads(path.read_text())
-        notes = tuple(f"{node['slope']:+.2f} grades per standard deviation" for node in evidence)
+    notes = tuple(f"{node['slope']:+.2f} grades per standard deviation" for node in run.read_nodes())
     return Traversal(tuple(model.nodes), _TRAVERSAL, np.stack(strips), notes)
 
 

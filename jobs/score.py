@@ -53,9 +53,7 @@ def score_images(
     while waiting or flying:
         while waiting and len(flying) < config.oracle.max_in_flight:
             try:
-                flying.append(
-                    oracle.submit(Question(images=waiting[0], attributes=attributes, client=config.name))
-                )
+                flying.append(oracle.submit(Question(images=waiting[0], attributes=attributes, client=config.name)))
             except Busy:
                 break
             waiting.popleft()

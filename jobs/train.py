@@ -79,7 +79,12 @@ def _train_here(start: Start, say: Say) -> None:
         oracle = TransformersOracle(config.oracle.model)
     relations = LocalRelations(updater, versions)
     training = assemble(
-        config, context, lambda module, settings, _: LocalEngine(module, settings), relations, oracle, replay=start.replay
+        config,
+        context,
+        lambda module, settings, _: LocalEngine(module, settings),
+        relations,
+        oracle,
+        replay=start.replay,
     )
     say("training")
     try:
@@ -98,7 +103,6 @@ def _train_here(start: Start, say: Say) -> None:
 def _train_on_ray(start: Start, say: Say) -> None:
     from graphdrl import distributed
 
-    config = start.config
     say("starting Ray")
     distributed.connect()
     try:

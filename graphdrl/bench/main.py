@@ -1,4 +1,4 @@
-"""The quickstart's model against beta-VAEs of the same encoder, decoder and steps, and against itself without a graph."""
+"""The quickstart's model against beta-VAEs of the same encoder, decoder and steps, and without its graph."""
 
 from typing import Any
 
@@ -16,16 +16,14 @@ def run(say: Say) -> dict[str, Any]:
         say("GEM, with the oracle beside it")
         gem, gem_folder = run_config(folder, "gem")
         say("GEM without its graph, on the same scores")
-        no_graph, _ = run_config(
-            folder, "no-graph", "parameters.use_graph=false", "relations.decorrelate=false"
-        )
+        no_graph, _ = run_config(folder, "no-graph", "parameters.use_graph=false", "relations.decorrelate=false")
         rivals = []
         for beta in _BETAS:
             say(f"beta-VAE, beta {beta}, oracle off")
             rivals.append(
-                run_config(
-                    folder, f"beta-{beta}", "method=beta_vae", f"parameters.beta={beta}", "oracle.engine=none"
-                )[0]
+                run_config(folder, f"beta-{beta}", "method=beta_vae", f"parameters.beta={beta}", "oracle.engine=none")[
+                    0
+                ]
             )
         say("GEM on the recorded schedule, oracle off")
         off, _ = run_config(folder, "gem-off", "oracle.engine=none", "training.steps=200", replay=gem_folder)

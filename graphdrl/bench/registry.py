@@ -2,8 +2,8 @@
 
 import json
 import os
-import platform
 import pkgutil
+import platform
 import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime

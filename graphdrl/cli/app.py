@@ -32,7 +32,9 @@ def main() -> None:
     except (ValueError, OSError, RuntimeError, ImportError) as error:
         if os.environ.get("GRAPHDRL_DEBUG"):
             raise
-        Console(stderr=True, soft_wrap=True).print(f"[red]error:[/red] {_sentence(error)}", highlight=False, markup=True)
+        Console(stderr=True, soft_wrap=True).print(
+            f"[red]error:[/red] {_sentence(error)}", highlight=False, markup=True
+        )
         sys.exit(1)
     except KeyboardInterrupt:
         Console(stderr=True).print("stopped; `graphdrl train --resume RUN` goes on from the last checkpoint")

@@ -71,7 +71,11 @@ def _torchvision() -> list[Finding]:
         return [Finding("torchvision", "not installed (only some other oracles need it)", needed=False)]
     except (ImportError, RuntimeError) as error:
         return [
-            Finding("torchvision", f"broken: {error}", "pip uninstall torchvision torchaudio torchcodec (breaks transformers)")
+            Finding(
+                "torchvision",
+                f"broken: {error}",
+                "pip uninstall torchvision torchaudio torchcodec (breaks transformers)",
+            )
         ]
     return [Finding("torchvision", version("torchvision"))]
 

@@ -20,5 +20,7 @@ def evaluate(run: Annotated[Path, typer.Argument(help="A finished run, such as r
     config = load_config(folder.config)
     test = test_images(config)
     if test is None:
-        raise ValueError(f"nobody knows the factors of {config.data.source} images, so there is nothing to measure against")
+        raise ValueError(
+            f"nobody knows the factors of {config.data.source} images, so there is nothing to measure against"
+        )
     typer.echo(json.dumps(measure(GEM.from_pretrained(folder.model), test, config.seed), indent=2))

@@ -40,7 +40,12 @@ def ask_about_folder(
     if not names:
         raise ValueError("no attributes were given; name them by commas, as in --attributes bald,beard,glasses")
     backend = "local" if engine == "transformers" else "ray"
-    settings = [f"data.path={folder}", f"data.image_size={size}", f"oracle.engine={engine}", f"training.backend={backend}"]
+    settings = [
+        f"data.path={folder}",
+        f"data.image_size={size}",
+        f"oracle.engine={engine}",
+        f"training.backend={backend}",
+    ]
     config = load_config(None, [*settings, *(overrides or [])])
     images = prepare("folder", {"path": folder}, None, size, config.seed, config.runs / ".data")
     console = Console(stderr=True)

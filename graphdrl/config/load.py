@@ -16,7 +16,7 @@ class ConfigError(ValueError):
 
 
 def load_config(path: Path | str | None, overrides: Sequence[str] = ()) -> Config:
-    """The configuration of a YAML file (None: all defaults) under `key=value` overrides such as `training.steps=200`."""
+    """The configuration of a YAML file (None: defaults) under `key=value` overrides such as `training.steps=200`."""
     tree = _read(Path(path)) if path else {}
     for override in overrides:
         _override(tree, override)

@@ -21,7 +21,9 @@ class DataConfig(Section):
     path: Path | None = Field(None, description="folder of image files, for source: folder")
     image_size: int = Field(64, ge=32, le=512, description="pixels a side; a power of two")
     num_images: int | None = Field(12_000, ge=8, description="images to draw; null: all that the folder has")
-    num_test: int = Field(6_000, ge=0, description="independently drawn images to measure on; 0 where factors are unknown")
+    num_test: int = Field(
+        6_000, ge=0, description="independently drawn images to measure on; 0 where factors are unknown"
+    )
     parameters: dict[str, Any] = Field(default_factory=dict, description="the source's own settings")
 
     @model_validator(mode="before")
@@ -72,7 +74,8 @@ class RelationsConfig(Section):
 
     estimator: str = Field("somers_d", description="which statistic the edges' weights are")
     update_at: tuple[int, ...] = Field(
-        (400, 800, 1_400), description="numbers of scored images at which the edges are estimated anew; and when all are in"
+        (400, 800, 1_400),
+        description="numbers of scored images at which the edges are estimated anew; and when all are in",
     )
     num_bootstrap: int = Field(200, ge=20, description="bootstrap draws for the intervals")
     decorrelate: bool = Field(True, description="draw the scored images as if the attributes were independent")
@@ -118,7 +121,9 @@ class Config(Section):
     method: str = Field("gem", description="which method trains")
     parameters: dict[str, Any] = Field(default_factory=dict, description="the method's own settings")
     nodes: Literal["ranked", "discovered"] = Field("ranked", description="how latent dimensions get their names")
-    attributes: tuple[str, ...] = Field((), description="what the oracle is asked for; empty: all that the source shows")
+    attributes: tuple[str, ...] = Field(
+        (), description="what the oracle is asked for; empty: all that the source shows"
+    )
     data: DataConfig = Field(default_factory=DataConfig)
     model: ModelConfig = Field(default_factory=ModelConfig)
     oracle: OracleConfig = Field(default_factory=OracleConfig)
@@ -132,7 +137,9 @@ class Config(Section):
 
         load_method(self.method, **self.parameters)
         if self.oracle.engine == "transformers" and self.training.backend == "ray":
-            raise ValueError("oracle.engine: transformers runs in the training process; it needs training.backend: local")
+            raise ValueError(
+                "oracle.engine: transformers runs in the training process; it needs training.backend: local"
+            )
         if self.oracle.engine == "vllm" and self.training.backend == "local":
             raise ValueError(
                 "training.backend: local runs without Ray, and the vLLM oracle runs on it; "

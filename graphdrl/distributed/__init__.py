@@ -7,7 +7,6 @@ import sys
 if "ray" not in sys.modules:
     os.environ.setdefault("RAY_AUTH_MODE", "token")
 
-# ruff: noqa: E402
 from graphdrl.distributed.cluster import connect, disconnect, num_gpus
 from graphdrl.distributed.deepspeed_engine import DeepSpeedEngine, deepspeed_config
 from graphdrl.distributed.edge_store import EdgeStore, RayRelations, close_edge_store, open_edge_store

@@ -18,7 +18,7 @@ def connect(address: str | None = None) -> None:
         ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **private)
     except (ConnectionError, RuntimeError) as error:
         raise RuntimeError(
-            f"no Ray cluster answers at {address} ({_first_line(error)}); check the address, or leave it out to run here"
+            f"no Ray cluster answers at {address} ({_first_line(error)}); check it, or leave it out to run here"
         ) from error
 
 

@@ -48,6 +48,10 @@ class EdgeStore:
     def set_node_map(self, node_map: NodeMap) -> None:
         self._keep(self._updater.set_node_map(node_map))
 
+    def finish(self) -> None:
+        """No more scores will come: those that no version holds yet make the last one."""
+        self._keep(self._updater.finish())
+
     def newest(self) -> tuple[int, list[Any]]:
         """Number of the newest version, and its reference in a list (so that Ray hands over the reference itself)."""
         return self._latest, [self._references[self._latest]] if self._latest else []
@@ -84,7 +88,12 @@ class EdgeStore:
 def open_edge_store(updater: Updater, folder: Path) -> Any:
     """The store of this key, started when there is none; the run in `folder` is registered with it."""
     actor = ray.remote(EdgeStore).options(
-        name=f"edges-{updater.key}", namespace=NAMESPACE, lifetime="detached", get_if_exists=True, max_restarts=-1, num_cpus=0
+        name=f"edges-{updater.key}",
+        namespace=NAMESPACE,
+        lifetime="detached",
+        get_if_exists=True,
+        max_restarts=-1,
+        num_cpus=0,
     )
     store = actor.remote(updater, str(folder))
     ray.get(store.register.remote(str(folder)))
@@ -110,6 +119,9 @@ class RayRelations:
 
     def set_node_map(self, node_map: NodeMap) -> None:
         self._store.set_node_map.remote(node_map)
+
+    def finish(self) -> None:
+        self._store.finish.remote()
 
     def latest(self) -> int:
         ready, _ = ray.wait([self._asked], timeout=0)

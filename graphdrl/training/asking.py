@@ -92,9 +92,7 @@ class Asker:
             self._retry_at = time.monotonic() + 0.5
             return
         if attempt >= _MAX_ATTEMPTS:
-            raise OracleError(
-                f"the oracle failed {attempt} times on the same {len(rows)} images: {error}"
-            ) from error
+            raise OracleError(f"the oracle failed {attempt} times on the same {len(rows)} images: {error}") from error
         logger.warning("the oracle failed on %d images, asking again: %s", len(rows), error)
         self._waiting.append((rows, attempt + 1))
 

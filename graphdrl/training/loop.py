@@ -74,6 +74,7 @@ class Training:
         self._parts, self._settings = parts, settings
         self._supervision: Supervision | None = None
         self._window: list[dict[str, torch.Tensor]] = []
+        self._all_scored = False
         self.progress = Progress()
 
     def run(self) -> Progress:
@@ -163,7 +164,16 @@ class Training:
         values["seconds"] = progress.train_seconds
         for logger in self._parts.loggers:
             logger.log(progress.step, values)
+        self._finish_scoring(queue)
         self._start_window()
+
+    def _finish_scoring(self, queue: float) -> None:
+        """When no rank waits for answers any more, those beyond the last mark still make a version."""
+        if self._all_scored or queue or self._parts.asker is None:
+            return
+        self._all_scored = True
+        if self._parts.context.rank == 0:
+            self._parts.relations.finish()
 
     def _start_window(self) -> None:
         self._window.clear()

@@ -145,5 +145,5 @@ class Namer:
         slope = slopes(expected.reshape(*self._shape, len(self._attributes)))
         node_map = match(slope, self._least_slope)
         nodes = [asdict(node) for node in describe(slope, node_map, list(self._attributes))]
-        write_atomically(self._run.folder / "nodes.json", json.dumps(nodes, indent=2))
+        write_atomically(self._run.nodes, json.dumps(nodes, indent=2))
         return node_map

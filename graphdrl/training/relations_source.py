@@ -17,6 +17,10 @@ class RelationsSource(Protocol):
         """Discovered nodes were named: the next version carries their map."""
         ...
 
+    def finish(self) -> None:
+        """No more scores will come: those that no version holds yet make the last one."""
+        ...
+
     def latest(self) -> int:
         """Number of the newest version that this rank has fetched; 0 when there is none."""
         ...
@@ -36,6 +40,9 @@ class LocalRelations:
 
     def set_node_map(self, node_map: NodeMap) -> None:
         self._keep(self._updater.set_node_map(node_map))
+
+    def finish(self) -> None:
+        self._keep(self._updater.finish())
 
     def latest(self) -> int:
         return max(self._versions, default=0)
@@ -59,6 +66,9 @@ class RecordedRelations:
 
     def set_node_map(self, node_map: NodeMap) -> None:
         """A replay takes its node map as it was recorded."""
+
+    def finish(self) -> None:
+        """A replay takes its edges as they were recorded."""
 
     def latest(self) -> int:
         return max(self._run.versions(), default=0)

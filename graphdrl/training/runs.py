@@ -1,14 +1,15 @@
 """The layout of `runs/<name>/`: the one module that knows which file of a run lies where.
 
-    config.yaml                 the resolved configuration
-    metrics.jsonl               losses and speeds, one JSON object a line; tensorboard/ holds the same
-    schedule.jsonl              the step at which each relations version was taken: an asynchronous run, made repeatable
-    checkpoints/step_00000500/  generator/ critic/ state.json; the last file written makes it complete
-    edges/version_0001/         relations.parquet, samples.parquet: every version that the run trained on
-    scores/                     scores.parquet: what the oracle said of this run's images
-    model/                      save_pretrained: model.safetensors, config.json
-    examples/                   images for the report
-    summary.json, report.html
+config.yaml                 the resolved configuration
+metrics.jsonl               losses and speeds, one JSON object a line; tensorboard/ holds the same
+schedule.jsonl              the step at which each relations version was taken: an asynchronous run, made repeatable
+checkpoints/step_00000500/  generator/ critic/ state.json; the last file written makes it complete
+edges/version_0001/         relations.parquet, samples.parquet: every version that the run trained on
+scores/                     scores.parquet: what the oracle said of this run's images
+model/                      save_pretrained: model.safetensors, config.json
+nodes.json                  discovered dimensions: name, slope, runner-up
+examples/                   images for the report
+summary.json, report.html
 """
 
 import json
@@ -50,6 +51,7 @@ class Run:
         self.examples = self.folder / "examples"
         self.summary = self.folder / "summary.json"
         self.report = self.folder / "report.html"
+        self.nodes = self.folder / "nodes.json"
 
     @property
     def name(self) -> str:
@@ -84,6 +86,10 @@ class Run:
 
     def read_config(self) -> dict[str, Any]:
         return yaml.safe_load(self.config.read_text())
+
+    def read_nodes(self) -> list[dict[str, Any]]:
+        """Discovered dimensions with their names and evidence; none where nodes were not discovered."""
+        return json.loads(self.nodes.read_text()) if self.nodes.exists() else []
 
     def read_summary(self) -> dict[str, Any]:
         return json.loads(self.summary.read_text())
@@ -228,9 +234,7 @@ def read_version(folder: Path) -> RelationsVersion:
     return RelationsVersion(
         version=about["version"],
         key=about["key"],
-        edges=Edges(
-            attributes=attributes, estimator=about["estimator"], num_scored=about["num_scored"], **matrices
-        ),
+        edges=Edges(attributes=attributes, estimator=about["estimator"], num_scored=about["num_scored"], **matrices),
         scores=_scores_from(samples),
         sample_weights=samples["sample_weight"].to_numpy(),
         node_map=NodeMap(tuple(about["dimensions"]), tuple(about["signs"])),
