@@ -151,12 +151,17 @@ async def _rehearse(engine: ScoringEngine, model: str) -> None:
         )
 
 
-def build(arguments: OracleSettings, make_engine: EngineMaker = make_vllm_engine) -> ray_serve.Application:
-    """The application: the front, bound to its engines."""
-    resources = {"num_cpus": arguments.num_cpus, "num_gpus": arguments.num_gpus}
-    engines = EngineReplica.options(num_replicas=arguments.num_replicas, ray_actor_options=resources)
-    absolute = arguments.model_copy(update={"score_store": Path(arguments.score_store).absolute()})
-    return FrontReplica.bind(absolute, engines.bind(absolute, make_engine))
+def build(arguments: OracleSettings) -> ray_serve.Application:
+    """The application, as `serve deploy` builds it from serve/oracle.yaml."""
+    return bind(arguments, make_vllm_engine)
+
+
+def bind(settings: OracleSettings, make_engine: EngineMaker) -> ray_serve.Application:
+    """The front, bound to its engines."""
+    settings = settings.model_copy(update={"score_store": settings.score_store.absolute()})
+    resources = {"num_cpus": settings.num_cpus, "num_gpus": settings.num_gpus}
+    engines = EngineReplica.options(num_replicas=settings.num_replicas, ray_actor_options=resources)
+    return FrontReplica.bind(settings, engines.bind(settings, make_engine))
 
 
 def start_oracle(
@@ -173,16 +178,25 @@ def start_oracle(
     folder = model_folder(settings.model)
     if settings.model == BUILTIN and not (Path(folder) / "config.json").is_file():
         raise OracleError(f"the built-in model's weights are missing at {folder}: install graphdrl again")
-    if name in ray_serve.status().applications:
+    application = ray_serve.status().applications.get(name)
+    if application is not None and application.status == "RUNNING":
         return _running(settings, name)
-    _open_door(settings)
-    target = ray_serve.RunTarget(
-        target=build(settings, make_engine), name=name, route_prefix=f"/{name}" if settings.http_port else None
-    )
-    (handle,) = ray_serve.run_many([target], wait_for_applications_running=False)
+    if application is not None and application.status != "DEPLOYING":
+        stop_oracle(name)
+        application = None
+    if application is None:
+        _deploy(settings, name, make_engine)
     if wait:
         wait_for_oracle(name)
-    return handle
+    return ray_serve.get_app_handle(name)
+
+
+def _deploy(settings: OracleSettings, name: str, make_engine: EngineMaker) -> None:
+    _open_door(settings)
+    target = ray_serve.RunTarget(
+        target=bind(settings, make_engine), name=name, route_prefix=f"/{name}" if settings.http_port else None
+    )
+    ray_serve.run_many([target], wait_for_applications_running=False)
 
 
 def wait_for_oracle(name: str = "oracle", timeout_s: float = 900.0) -> None:
@@ -202,7 +216,7 @@ def wait_for_oracle(name: str = "oracle", timeout_s: float = 900.0) -> None:
             stop_oracle(name)
             waited_for = next((text for text in reversed(messages) if text), "no more is known")
             raise OracleError(f"the oracle was not ready within {timeout_s:.0f} s ({waited_for})")
-        time.sleep(0.1)
+        time.sleep(0.5)
 
 
 def stop_oracle(name: str = "oracle") -> None:
@@ -214,7 +228,6 @@ def stop_oracle(name: str = "oracle") -> None:
 
 
 def _running(settings: OracleSettings, name: str) -> DeploymentHandle:
-    wait_for_oracle(name)
     handle = ray_serve.get_app_handle(name)
     running = handle.settings.remote().result(timeout_s=60)
     if (running.model, running.engine_args) != (settings.model, settings.engine_args):

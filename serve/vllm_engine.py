@@ -4,10 +4,13 @@ import asyncio
 import contextlib
 import difflib
 import gc
+import importlib
+import importlib.util
 import itertools
 import logging
 import os
 import queue
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -121,6 +124,7 @@ class VllmEngine:
                 self._start(engine_args, threads)
         except Exception as error:
             self._error = error if isinstance(error, OracleError) else self._cannot_start(error)
+            self._error.__cause__ = error.__cause__ if self._error is error else error
             return
         finally:
             self._ready.set()
@@ -138,6 +142,7 @@ class VllmEngine:
         from vllm.v1.engine.llm_engine import LLMEngine
 
         _check_names(engine_args, EngineArgs)
+        _stand_in_for_torchvision()
         _load_model_class(self.model)
         gc.freeze()
         with _keeping_torch_threads():
@@ -145,10 +150,10 @@ class VllmEngine:
         self._wording = Wording(self._engine.renderer, self.model)
 
     def _cannot_start(self, error: Exception) -> OracleError:
-        return OracleError(
-            f"model {self.model!r} cannot be served by vLLM ({_first_line(error)}): "
-            "check oracle.model, and oracle.engine_args if the model needs other memory or length limits"
-        )
+        way_out = "check oracle.model, and oracle.engine_args if the model needs other memory or length limits"
+        if isinstance(error, ModuleNotFoundError):
+            way_out = f"install the {error.name} that matches this torch"
+        return OracleError(f"model {self.model!r} cannot be served by vLLM ({_first_line(error)}): {way_out}")
 
     def _receive(self) -> bool:
         """Take in what was asked or given up, waiting only when there is nothing to do; False when closed."""
@@ -246,7 +251,7 @@ def _prepare_process(threads: int) -> None:
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     os.environ["OMP_NUM_THREADS"] = str(threads)
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")  # its warnings are about choices made here on purpose
     import torch
 
     if not torch.cuda.is_available():
@@ -275,6 +280,17 @@ def _keeping_torch_threads():
         torch.set_num_threads = kept
 
 
+def _stand_in_for_torchvision() -> None:
+    """Let models with a CLIP or SigLIP eye (LLaVA, PaliGemma) load without torchvision.
+
+    vLLM imports one function about Pixtral's image sizes for all of them, from a module that imports torchvision;
+    that module's Pillow twin has the same function.
+    """
+    if importlib.util.find_spec("torchvision") is None:
+        twin = importlib.import_module("transformers.models.pixtral.image_processing_pil_pixtral")
+        sys.modules.setdefault("transformers.models.pixtral.image_processing_pixtral", twin)
+
+
 def _load_model_class(model: str) -> None:
     """Register the model's class as loaded: vLLM otherwise inspects it in a new process, which costs 10 s once."""
     from transformers import PretrainedConfig
@@ -299,6 +315,7 @@ def _defaults(model: str) -> dict[str, Any]:
         "mm_processor_cache_gb": 0,
         "skip_mm_profiling": True,
         "disable_log_stats": True,
+        "use_tqdm_on_load": False,
         "max_model_len": -1,  # as long as the cache allows
     }
     if current_platform.is_cpu():
