@@ -17,10 +17,9 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Start:
-    """How a run begins: anew, from its own last checkpoint, or on another run's schedule."""
+    """What to train: a run that begins goes on from its last checkpoint, if it has one, or replays another's schedule."""
 
     config: Config
-    resume: bool = False
     replay: Path | None = None
 
 
@@ -45,7 +44,7 @@ def resume(folder: Path) -> Start:
         raise ValueError(f"{folder} is not a run (it has no config.yaml); give a folder such as runs/quickstart")
     config = load_config(run.config)
     # The folder may have been moved or renamed since.
-    return Start(config.model_copy(update={"name": folder.name, "runs": folder.parent}), resume=True)
+    return Start(config.model_copy(update={"name": folder.name, "runs": folder.parent}))
 
 
 def train(start: Start, started: float, say: Say) -> Finished:
@@ -67,9 +66,9 @@ def _train_here(start: Start, say: Say) -> None:
     say("drawing images")
     images = training_images(config)
     run = Run(config.folder)
-    context = LocalContext(resume_from=run.last_checkpoint() if start.resume else None)
+    context = LocalContext(resume_from=run.last_checkpoint())
     updater = make_updater(config, images, identity_of(config))
-    versions = [run.read_version(number) for number in run.versions()] if start.resume else []
+    versions = [run.read_version(number) for number in run.versions()]
     if versions:
         updater.restore(versions[-1])
     oracle = None
@@ -127,7 +126,6 @@ def _train_beside_oracle(start: Start, say: Say) -> None:
     arguments = {
         "config": config.model_dump(mode="json") | {"runs": str(config.runs.resolve())},
         "application": APPLICATION if _asks(start) else None,
-        "resume": start.resume,
         "replay": str(start.replay.resolve()) if start.replay else None,
         "store": store,
     }
@@ -158,7 +156,8 @@ def _worker(arguments: dict[str, Any]) -> None:
     config = check(arguments["config"])
     set_threads(config)
     run = Run(config.folder)
-    context = distributed.RayContext(run.last_checkpoint() if arguments["resume"] else None)
+    # A new run has no checkpoint yet; one that is resumed, or whose workers were restarted after a failure, has.
+    context = distributed.RayContext(run.last_checkpoint())
     oracle = None
     if arguments["application"]:
         from graphdrl.oracle.clients import HandleOracle

@@ -16,9 +16,7 @@ class RayContext:
         self.rank = worker.get_world_rank()
         self.world_size = worker.get_world_size()
         self.device = ray.train.torch.get_device()
-        # After a failure Ray starts the workers again and hands them the checkpoint that was reported last.
-        reported = ray.train.get_checkpoint()
-        self.resume_from = Path(reported.path) if reported else resume_from
+        self.resume_from = resume_from
 
     def agree_min(self, value: int) -> int:
         return int(self._reduce(torch.tensor(value), dist.ReduceOp.MIN))
