@@ -17,7 +17,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Start:
-    """What to train: a run that begins goes on from its last checkpoint, if it has one, or replays another's schedule."""
+    """What to train: it goes on from the run's last checkpoint, if there is one; `replay`: on another run's schedule."""
 
     config: Config
     replay: Path | None = None
