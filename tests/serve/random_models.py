@@ -68,7 +68,7 @@ def save_paligemma(folder: Path) -> Path:
         head_dim=32,
         max_position_embeddings=512,
         hidden_activation="gelu_pytorch_tanh",
-        initializer_range=0.2,  # or the answers hardly differ
+        initializer_range=0.15,  # or the answers hardly differ
     )
     image_token = processor.tokenizer.convert_tokens_to_ids("<image>")
     config = PaliGemmaConfig(
