@@ -75,6 +75,7 @@ class Training:
         self._supervision: Supervision | None = None
         self._window: list[dict[str, torch.Tensor]] = []
         self._all_scored = False
+        self._scored_before = 0
         self.progress = Progress()
 
     def run(self) -> Progress:
@@ -116,14 +117,16 @@ class Training:
         asker = self._parts.asker
         if asker is None:
             return
-        before = (asker.seconds, asker.images_scored, asker.questions_asked)
+        before = (asker.seconds, asker.questions_asked)
         asker.pump(self._parts.relations.add)
         self.progress.oracle_seconds += asker.seconds - before[0]
-        self.progress.images_scored += asker.images_scored - before[1]
-        self.progress.questions_asked += asker.questions_asked - before[2]
+        self.progress.questions_asked += asker.questions_asked - before[1]
+        # A resumed run asks about its images again (the score store answers): those before do not count twice.
+        self.progress.images_scored = max(self._scored_before, asker.images_scored)
 
     def _take_version(self, number: int) -> None:
-        if number == self.progress.version:
+        # A resumed rank stands on its checkpoint's version until it has fetched a newer one.
+        if number <= self.progress.version:
             return
         parts = self._parts
         version = parts.relations.get(number)
@@ -194,16 +197,17 @@ class Training:
         parts.context.report({"step": progress.step, "images": progress.images_trained}, folder)
 
     def _restore(self) -> None:
-        folder = self._parts.context.resume_from
-        if folder is None:
-            return
-        engines = self._parts.engines
-        engines.generator.load(folder / "generator")
-        if engines.critic is not None:
-            engines.critic.load(folder / "critic")
-        self.progress = read_rank_state(folder, self._parts.context.rank)
-        if self.progress.version:
-            self._apply(self._parts.run.read_version(self.progress.version))
+        parts, folder = self._parts, self._parts.context.resume_from
+        if folder is not None:
+            parts.engines.generator.load(folder / "generator")
+            if parts.engines.critic is not None:
+                parts.engines.critic.load(folder / "critic")
+            self.progress = read_rank_state(folder, parts.context.rank)
+            self._scored_before = self.progress.images_scored
+            if self.progress.version:
+                self._apply(parts.run.read_version(self.progress.version))
+        if parts.context.rank == 0:
+            parts.run.forget_after(self.progress.step)
 
 
 def write_rank_state(folder: Path, rank: int, progress: Progress) -> None:

@@ -84,6 +84,16 @@ class Run:
         """(step, version) pairs in order of the steps."""
         return [(row["step"], row["version"]) for row in _latest_by_step(_read_lines(self.schedule))]
 
+    def forget_after(self, step: int) -> None:
+        """Drop what was written down beyond `step`: those steps are done again, and need not go as they went."""
+        for path, rows in (
+            (self.metrics, [row for row in _read_lines(self.metrics) if row["step"] <= step]),
+            # A version is taken before the step that it is written down with.
+            (self.schedule, [row for row in _read_lines(self.schedule) if row["step"] < step]),
+        ):
+            if path.exists():
+                write_atomically(path, "".join(json.dumps(row) + "\n" for row in rows))
+
     def read_config(self) -> dict[str, Any]:
         return yaml.safe_load(self.config.read_text())
 
