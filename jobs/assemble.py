@@ -160,8 +160,10 @@ def _engines(
     generator.mixed_precision = settings.precision == "bf16"
     optimizer = OptimizerSettings(settings.learning_rate, settings.steps, clip_norm=settings.clip_norm)
     images = (settings.batch_size + settings.pair_groups * settings.group_size) // context.world_size
-    make = [make_engine(module.to(context.device), optimizer, images) for module in (generator, critic) if module]
-    return Engines(make[0], make[1] if critic is not None else None)
+    return Engines(
+        make_engine(generator.to(context.device), optimizer, images),
+        make_engine(critic.to(context.device), optimizer, images) if critic is not None else None,
+    )
 
 
 def _asker(

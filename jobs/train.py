@@ -17,7 +17,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Start:
-    """What to train: it goes on from the run's last checkpoint, if there is one; `replay`: on another run's schedule."""
+    """What to train: on from the run's last checkpoint, if it has one; `replay`: on another run's schedule."""
 
     config: Config
     replay: Path | None = None

@@ -48,7 +48,7 @@ class DeepSpeedEngine:
     def __init__(self, module: nn.Module, settings: OptimizerSettings, *, zero_stage: int, batch_size: int) -> None:
         self._settings, self._zero_stage, self._batch_size = settings, zero_stage, batch_size
         # ZeRO flattens the weights as bytes, which channels-last strides do not allow; images may stay channels last.
-        self._module = module.to(memory_format=torch.contiguous_format)
+        self._module = module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         self._engine = self._initialize(universal=False)
 
     def _initialize(self, universal: bool) -> Any:

@@ -39,7 +39,7 @@ class RayContext:
             checkpoint_upload_mode=CheckpointUploadMode.NO_UPLOAD,
         )
 
-    def _reduce(self, value: torch.Tensor, operation: dist.ReduceOp) -> torch.Tensor:
+    def _reduce(self, value: torch.Tensor, operation: dist.ReduceOp.RedOpType) -> torch.Tensor:
         value = value.to(self.device)
         dist.all_reduce(value, operation)
         return value.cpu()

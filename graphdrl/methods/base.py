@@ -11,7 +11,7 @@ from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from graphdrl.models.gem import GEMConfig, Outputs
+from graphdrl.models.gem import GEM, GEMConfig, Outputs
 from graphdrl.relations.edges import RelationsVersion
 
 
@@ -71,7 +71,7 @@ class Method(Protocol):
     Parameters: ClassVar[type[MethodParameters]]
     parameters: MethodParameters
 
-    def build(self, shape: ModelShape) -> tuple[nn.Module, nn.Module | None]:
+    def build(self, shape: ModelShape) -> tuple[GEM, nn.Module | None]:
         """Generator and critic; no critic, no second engine."""
         ...
 

@@ -41,7 +41,7 @@ class GEMMethod:
     def __init__(self, parameters: GEMParameters) -> None:
         self.parameters = parameters
 
-    def build(self, shape: ModelShape) -> tuple[nn.Module, nn.Module | None]:
+    def build(self, shape: ModelShape) -> tuple[GEM, nn.Module | None]:
         learner: GraphLearner = self.parameters.graph_learner if self.parameters.use_graph else "none"
         discovered = self.parameters.nodes == "discovered"
         dimensions = (-1,) * len(shape.attributes) if discovered else None

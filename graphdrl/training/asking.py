@@ -54,7 +54,7 @@ class Asker:
     @property
     def num_waiting(self) -> int:
         """Images that are still to be answered."""
-        return sum(len(rows) for rows, *_ in (*self._waiting, *self._in_flight))
+        return sum(len(rows) for rows, _ in self._waiting) + sum(len(rows) for rows, _, _ in self._in_flight)
 
     def pump(self, add: Callable[[Scores], None]) -> None:
         """Hand over the answers that are there, and ask more; returns at once.

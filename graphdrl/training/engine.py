@@ -43,7 +43,7 @@ class Engine(Protocol):
         """The plain module without gradients for its weights: the critic inside the generator's pass."""
         ...
 
-    def gathered(self) -> AbstractContextManager[nn.Module]:
+    def gathered(self) -> AbstractContextManager[Any]:
         """The plain module with whole parameters, for evaluation and for saving; collective."""
         ...
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from graphdrl.methods import Batch, Method
+from graphdrl.models import Outputs
 from graphdrl.training.engine import Engine
 
 
@@ -32,7 +33,7 @@ def train_step(method: Method, engines: Engines, batch: Batch, step: int) -> dic
 
 def _update_generator(
     method: Method, generator: Engine, judge: torch.nn.Module | None, batch: Batch
-) -> tuple[dict[str, torch.Tensor], object]:
+) -> tuple[dict[str, torch.Tensor], Outputs]:
     losses, outputs = method.generator_loss(generator, judge, batch)
     generator.backward(losses["total"])
     generator.step()
