@@ -41,7 +41,7 @@ class BetaVAE:
     ) -> tuple[dict[str, Tensor], Outputs]:
         images = torch.cat([batch.plain, batch.scored])
         noise = torch.cat([batch.noise_plain, batch.noise_scored])
-        outputs = generator(images, batch.scored[:0], noise, batch.prior[:0])
+        outputs = generator(images, noise, batch.prior[:0])
         reconstruction = squared_error(outputs.reconstruction, images)
         kl = gaussian_kl(outputs.mu, outputs.logvar)
         total = self.parameters.reconstruction_weight * reconstruction + self.parameters.beta * kl

@@ -64,17 +64,15 @@ class GEMConfig(BaseModel):
 
 
 class Outputs(NamedTuple):
-    """What one training pass gives; B plain images, N scored ones, P draws from the prior.
+    """What one training pass gives: B images encoded, the first D of them decoded, P draws from the prior decoded.
 
-    reconstruction: [B, 3, S, S]; generated: [P, 3, S, S], decoded from the prior; mu, logvar, z: [B, Z], z sampled;
-    mu_scored: [N, Z].
+    mu, logvar: [B, Z]; z: [D, Z], sampled; reconstruction: [D, 3, S, S]; generated: [P, 3, S, S].
     """
 
     reconstruction: Tensor
     mu: Tensor
     logvar: Tensor
     z: Tensor
-    mu_scored: Tensor
     generated: Tensor
 
 
@@ -104,23 +102,18 @@ class GEM(nn.Module):
     # Training -------------------------------------------------------------------------------------------------------
 
     def forward(
-        self,
-        plain: Float[Tensor, "B 3 S S"],
-        scored: Float[Tensor, "N 3 S S"],
-        noise: Float[Tensor, "B Z"],
-        prior: Float[Tensor, "P Z"],
+        self, images: Float[Tensor, "B 3 S S"], noise: Float[Tensor, "D Z"], prior: Float[Tensor, "P Z"]
     ) -> Outputs:
-        """One pass for a training step: plain images are encoded and decoded, scored ones encoded only.
+        """One pass for a training step.
 
-        noise: standard normal, it makes the pass a function of weights and inputs; prior: codes to decode for the
-        critic, 0 rows when it does not play. One call of each network serves all its rows.
+        noise: standard normal, one row for each image that is sampled and decoded, the first D; it makes the pass a
+        function of weights and inputs. prior: codes to decode for the critic, 0 rows when it does not play.
         """
-        mu, logvar = self._moments(torch.cat([plain, scored]))
-        mu_plain, mu_scored = mu.split([len(plain), len(scored)])
-        logvar = logvar[: len(plain)]
-        z = mu_plain + torch.exp(0.5 * logvar) * noise
-        reconstruction, generated = self._render(torch.cat([z, prior])).split([len(plain), len(prior)])
-        return Outputs(reconstruction, mu_plain, logvar, z, mu_scored, generated)
+        mu, logvar = self._moments(images)
+        decoded = len(noise)
+        z = mu[:decoded] + torch.exp(0.5 * logvar[:decoded]) * noise
+        reconstruction, generated = self._render(torch.cat([z, prior])).split([decoded, len(prior)])
+        return Outputs(reconstruction, mu, logvar, z, generated)
 
     def _moments(self, images: Tensor) -> tuple[Tensor, Tensor]:
         images = images.contiguous(memory_format=torch.channels_last)

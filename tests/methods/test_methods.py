@@ -1,6 +1,7 @@
 """Methods by name, and what GEM's losses are made of."""
 
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -114,6 +115,20 @@ def test_the_total_is_the_weighted_sum_of_the_terms() -> None:
     torch.testing.assert_close(losses["total"], terms)
 
 
+@pytest.mark.parametrize(("nodes", "encoded"), [("ranked", 10), ("discovered", 4)])
+def test_scored_images_can_be_left_out_of_the_reconstruction(nodes: str, encoded: int) -> None:
+    batch = make_batch()
+    every = load_method("gem", nodes=nodes, critic_weight=0.0)
+    generator, _ = every.build(SHAPE)
+    losses, outputs = every.generator_loss(generator, None, batch)
+    assert len(outputs.mu) == len(outputs.reconstruction) == 10
+    half = load_method("gem", nodes=nodes, critic_weight=0.0, decode_scored=False)
+    other, outputs = half.generator_loss(generator, None, batch)
+    assert len(outputs.mu) == encoded
+    assert len(outputs.reconstruction) == 4
+    assert losses.get("rank") == other.get("rank")
+
+
 def test_the_rank_loss_warms_up_and_needs_scores() -> None:
     method = load_method("gem", rank_weight=10.0, rank_warmup=0.2, critic_weight=0.0)
     generator, _ = method.build(SHAPE)
@@ -139,18 +154,20 @@ def test_ranked_nodes_learn_to_order_the_scored_images() -> None:
         optimizer.zero_grad()
         losses["total"].backward()
         optimizer.step()
-    grades = batch.scored_grades
+    grades, mu = batch.scored_grades, outputs.mu[len(batch.plain) :, :3]
     apart = (grades[:, None] - grades[None]) >= 0.5
-    ordered = (outputs.mu_scored[:, None, :3] - outputs.mu_scored[None, :, :3]) > 0
+    ordered = (mu[:, None] - mu[None]) > 0
     assert ordered[apart].float().mean() > 0.95
 
 
 def test_discovered_nodes_train_without_scores_and_take_a_map_later() -> None:
     method = load_method("gem", nodes="discovered", critic_weight=0.0)
     generator, _ = method.build(SHAPE)
-    losses, outputs = method.generator_loss(generator, None, make_batch())
+    batch = make_batch()
+    losses, _ = method.generator_loss(generator, None, batch)
     assert "rank" not in losses
-    assert len(outputs.mu_scored) == 0
+    other_grades, _ = method.generator_loss(generator, None, replace(batch, scored_grades=batch.scored_grades.flip(0)))
+    assert torch.equal(losses["total"], other_grades["total"])
     assert generator.nodes[0] == "factor_0"
     method.set_relations(generator, make_version(NodeMap((5, -1, 2), (1, 1, -1))))
     assert generator.nodes == ("factor_0", "factor_1", "smile", "factor_3", "factor_4", "bald")
