@@ -24,6 +24,7 @@ EngineMaker = Callable[[OracleSettings], ScoringEngine]
 
 _BATCHES_PER_REPLICA = 2
 _QUIET = {"enable_access_log": False, "log_level": "WARNING"}
+_COMMON: Any = {"max_constructor_retry_count": 1, "graceful_shutdown_timeout_s": 5, "logging_config": _QUIET}
 _BUILTIN_ON_CPU = {"dtype": "float32", "kv_cache_memory_bytes": 64 << 20}
 
 
@@ -37,18 +38,10 @@ def make_vllm_engine(settings: OracleSettings) -> ScoringEngine:
     return VllmEngine(model_folder(settings.model), arguments, settings.num_threads)
 
 
-@ray_serve.deployment(
-    name="engine",
-    max_ongoing_requests=4 * _BATCHES_PER_REPLICA,
-    max_constructor_retry_count=1,
-    health_check_timeout_s=120,
-    graceful_shutdown_timeout_s=5,
-    logging_config=_QUIET,
-)
 class EngineReplica:
     """One engine in a process of its own."""
 
-    async def __init__(self, settings: OracleSettings, make_engine: EngineMaker) -> None:
+    async def __init__(self, settings: OracleSettings, make_engine: EngineMaker) -> None:  # type: ignore[misc]
         self._engine = await asyncio.to_thread(make_engine, settings)
         await _rehearse(self._engine, settings.model)
 
@@ -66,19 +59,10 @@ class EngineReplica:
             self._engine.close()
 
 
-@ray_serve.deployment(
-    name="front",
-    num_replicas=1,
-    max_ongoing_requests=10_000,
-    max_constructor_retry_count=1,
-    graceful_shutdown_timeout_s=5,
-    ray_actor_options={"num_cpus": 0},
-    logging_config=_QUIET,
-)
 class FrontReplica:
     """The one front; it also answers the HTTP door."""
 
-    async def __init__(self, settings: OracleSettings, engines: DeploymentHandle) -> None:
+    async def __init__(self, settings: OracleSettings, engines: DeploymentHandle) -> None:  # type: ignore[misc]
         from graphdrl.oracle.scores import ScoreStore
         from serve.front import Front
 
@@ -159,9 +143,21 @@ def build(arguments: OracleSettings) -> ray_serve.Application:
 def bind(settings: OracleSettings, make_engine: EngineMaker) -> ray_serve.Application:
     """The front, bound to its engines."""
     settings = settings.model_copy(update={"score_store": settings.score_store.absolute()})
-    resources = {"num_cpus": settings.num_cpus, "num_gpus": settings.num_gpus}
-    engines = EngineReplica.options(num_replicas=settings.num_replicas, ray_actor_options=resources)
-    return FrontReplica.bind(settings, engines.bind(settings, make_engine))
+    engines = ray_serve.deployment(
+        name="engine",
+        num_replicas=settings.num_replicas,
+        ray_actor_options={"num_cpus": settings.num_cpus, "num_gpus": settings.num_gpus},
+        max_ongoing_requests=4 * _BATCHES_PER_REPLICA,
+        health_check_timeout_s=120,
+        **_COMMON,
+    )(EngineReplica)
+    front = ray_serve.deployment(
+        name="front",
+        ray_actor_options={"num_cpus": 0},
+        max_ongoing_requests=10_000,  # its own queue has the bound
+        **_COMMON,
+    )(FrontReplica)
+    return front.bind(settings, engines.bind(settings, make_engine))
 
 
 def start_oracle(

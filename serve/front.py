@@ -131,7 +131,8 @@ class Front:
 
     def _plan(self, question: Question, ids: Sequence[str], unknown: np.ndarray) -> _Plan:
         deadline = math.inf if question.deadline_s is None else time.monotonic() + question.deadline_s
-        plan, new_jobs = _Plan(deadline), {}
+        plan = _Plan(deadline)
+        new_jobs: dict[tuple[str, str], _Job] = {}
         for row in np.flatnonzero(unknown.any(axis=1)):
             image_id, fresh = ids[row], []
             for column in np.flatnonzero(unknown[row]):

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -329,7 +329,7 @@ def _defaults(model: str) -> dict[str, Any]:
 
 
 def _check_names(engine_args: dict[str, Any], known: type) -> None:
-    names = list(known.__dataclass_fields__)
+    names = [known_field.name for known_field in fields(known)]
     for name in engine_args:
         if name not in names:
             near = difflib.get_close_matches(name, names, 1)

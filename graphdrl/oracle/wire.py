@@ -19,7 +19,12 @@ MOST_IMAGES, MOST_ATTRIBUTES = 1024, 64
 
 _LIMITS = ImageLimits(file_bytes=4 << 20, pixels=4_000_000, smallest_side=1)
 _FIELDS = {"images", "attributes", "source", "client", "deadline_s"}
-_ARRAYS = {"expected": np.float32, "argmax": np.int8, "entropy": np.float32, "malformed": np.bool_}
+_ARRAYS: dict[str, type[np.generic]] = {
+    "expected": np.float32,
+    "argmax": np.int8,
+    "entropy": np.float32,
+    "malformed": np.bool_,
+}
 
 
 def question_to_json(question: Question) -> dict[str, Any]:
@@ -52,7 +57,7 @@ def question_from_json(data: Any) -> Question:
 
 def answer_to_json(answer: Answer) -> dict[str, Any]:
     """NaN, which JSON does not have, becomes null."""
-    arrays = {name: _nested(getattr(answer, name)) for name in _ARRAYS}
+    arrays: dict[str, Any] = {name: _nested(getattr(answer, name)) for name in _ARRAYS}
     return arrays | {
         "image_ids": list(answer.image_ids),
         "attributes": list(answer.attributes),
@@ -63,11 +68,22 @@ def answer_to_json(answer: Answer) -> dict[str, Any]:
 
 
 def answer_from_json(data: Mapping[str, Any]) -> Answer:
-    shape = len(data["image_ids"]), len(data["attributes"])
-    arrays = {name: np.array(data[name], dtype).reshape(shape) for name, dtype in _ARRAYS.items()}
-    texts = {name: tuple(data[name]) for name in ("image_ids", "attributes")}
+    image_ids, attributes = tuple(data["image_ids"]), tuple(data["attributes"])
+    shape = len(image_ids), len(attributes)
+
+    def array(name: str, dtype: type[np.generic]) -> np.ndarray:
+        return np.array(data[name], dtype).reshape(shape)
+
     return Answer(
-        **texts, **arrays, model=data["model"], prompt_version=data["prompt_version"], num_asked=data["num_asked"]
+        image_ids,
+        attributes,
+        expected=array("expected", np.float32),
+        argmax=array("argmax", np.int8),
+        entropy=array("entropy", np.float32),
+        malformed=array("malformed", np.bool_),
+        model=data["model"],
+        prompt_version=data["prompt_version"],
+        num_asked=data["num_asked"],
     )
 
 
