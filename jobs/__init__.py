@@ -1,6 +1,7 @@
 """What runs on a cluster, or on a laptop: training, scoring, relations."""
 
 from jobs.assemble import attributes_of, source_parameters, training_images
+from jobs.checks import check_attributes, check_job
 from jobs.finish import Finished, finish, known_relations, test_images, write_run_report
 from jobs.oracle import start_application, wait_for_application
 from jobs.score import open_oracle, score_images, scores_of, subset
@@ -11,6 +12,8 @@ __all__ = [
     "Start",
     "attributes_of",
     "begin",
+    "check_attributes",
+    "check_job",
     "finish",
     "known_relations",
     "open_oracle",

@@ -1,5 +1,6 @@
 """Scores a set of images without training: what `graphdrl score` and `graphdrl relations` run."""
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -10,16 +11,21 @@ import numpy as np
 from graphdrl.config import Config
 from graphdrl.images import ImageSet
 from graphdrl.oracle import Answer, Busy, Oracle, Question, Scores
+from graphdrl.oracle.scores import ScoreStore
 from jobs.oracle import APPLICATION, start_application, wait_for_application
+
+_BUSY_S = 0.5
 
 
 @contextmanager
 def open_oracle(config: Config, say: Callable[[str], None]) -> Iterator[Oracle]:
     """The oracle that the configuration names, ready to be asked; what was started here ends here."""
+    if config.oracle.engine == "none":
+        raise ValueError("oracle.engine: none asks nobody, so nothing can be scored; take vllm or transformers")
     if config.oracle.engine == "transformers":
         from graphdrl.oracle.tiny.local import TransformersOracle
 
-        oracle: Oracle = TransformersOracle(config.oracle.model)
+        oracle: Oracle = TransformersOracle(config.oracle.model, store=ScoreStore(config.oracle.score_store))
         try:
             yield oracle
         finally:
@@ -47,20 +53,32 @@ def score_images(
 ) -> list[Answer]:
     """Answers for images uint8 [N, S, S, 3], in order; a few questions are in flight at a time."""
     size, answers = config.oracle.images_per_question, []
-    waiting = deque(images[start : start + size] for start in range(0, len(images), size))
-    flying: deque[Future[Answer]] = deque()
+    starts = range(0, len(images), size)
+    waiting = deque(Question(images[at : at + size], attributes, client=config.name) for at in starts)
+    flying: deque[tuple[Question, Future[Answer]]] = deque()
     done = 0
     while waiting or flying:
         while waiting and len(flying) < config.oracle.max_in_flight:
-            try:
-                flying.append(oracle.submit(Question(images=waiting[0], attributes=attributes, client=config.name)))
-            except Busy:
-                break
+            flying.append((waiting[0], _submit(oracle, waiting[0])))
             waiting.popleft()
-        answers.append(flying.popleft().result())
+        question, future = flying.popleft()
+        try:
+            answers.append(future.result())
+        except Busy:
+            flying.appendleft((question, _submit(oracle, question)))
+            continue
         done += len(answers[-1].image_ids)
         say(f"scored {done:,} of {len(images):,} images")
     return answers
+
+
+def _submit(oracle: Oracle, question: Question) -> "Future[Answer]":
+    """Ask as soon as the oracle's queue has room: here nothing else is to be done meanwhile."""
+    while True:
+        try:
+            return oracle.submit(question)
+        except Busy:
+            time.sleep(_BUSY_S)
 
 
 def scores_of(answers: list[Answer], chosen: int, of: int) -> Scores:

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from graphdrl.config import Config, check, dump_config, load_config
+from graphdrl.oracle.scores import ScoreStore
 from graphdrl.training import LocalContext, LocalEngine, LocalRelations, Run
 from jobs.assemble import assemble, identity_of, make_updater, set_threads, training_images
+from jobs.checks import check_job
 from jobs.finish import Finished, finish
 from jobs.oracle import APPLICATION, Starting, start_application
 
@@ -24,7 +26,11 @@ class Start:
 
 
 def begin(config: Config, replay: Path | None = None) -> Start:
-    """A new run; its folder gets a number when its name is taken, so that nothing is overwritten."""
+    """A new run; its folder gets a number when its name is taken, so that nothing is overwritten.
+
+    Raises ValueError, and leaves no folder, when it could not be carried through.
+    """
+    check_job(config)
     name, number = config.name, 1
     while config.folder.exists():
         number += 1
@@ -34,6 +40,8 @@ def begin(config: Config, replay: Path | None = None) -> Start:
     run = Run(config.folder)
     run.folder.mkdir(parents=True)
     run.config.write_text(dump_config(config))
+    if replay is not None:
+        run.replayed.write_text(f"{replay.resolve()}\n")
     return Start(config, replay=replay)
 
 
@@ -43,8 +51,10 @@ def resume(folder: Path) -> Start:
     if not run.config.exists():
         raise ValueError(f"{folder} is not a run (it has no config.yaml); give a folder such as runs/quickstart")
     config = load_config(run.config)
+    replay = Path(run.replayed.read_text().strip()) if run.replayed.exists() else None
     # The folder may have been moved or renamed since.
-    return Start(config.model_copy(update={"name": folder.name, "runs": folder.parent}))
+    folder = folder.resolve()
+    return Start(config.model_copy(update={"name": folder.name, "runs": folder.parent}), replay)
 
 
 def train(start: Start, started: float, say: Say) -> Finished:
@@ -72,10 +82,10 @@ def _train_here(start: Start, say: Say) -> None:
     if versions:
         updater.restore(versions[-1])
     oracle = None
-    if config.oracle.engine == "transformers":
+    if _asks(start):
         from graphdrl.oracle.tiny.local import TransformersOracle  # the one way to an oracle without Ray and vLLM
 
-        oracle = TransformersOracle(config.oracle.model)
+        oracle = TransformersOracle(config.oracle.model, store=ScoreStore(config.oracle.score_store))
     relations = LocalRelations(updater, versions)
     training = assemble(
         config,

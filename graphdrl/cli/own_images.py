@@ -33,10 +33,9 @@ def ask_about_folder(
 
     from graphdrl.config import load_config
     from graphdrl.images import prepare
-    from graphdrl.oracle import check_attribute
-    from jobs import open_oracle, score_images, subset
+    from jobs import check_attributes, open_oracle, score_images, subset
 
-    names = tuple(check_attribute(name.strip()) for name in attributes.split(",") if name.strip())
+    names = tuple(dict.fromkeys(name.strip() for name in attributes.split(",") if name.strip()))
     if not names:
         raise ValueError("no attributes were given; name them by commas, as in --attributes bald,beard,glasses")
     backend = "local" if engine == "transformers" else "ray"
@@ -47,6 +46,7 @@ def ask_about_folder(
         f"training.backend={backend}",
     ]
     config = load_config(None, [*settings, *(overrides or [])])
+    check_attributes(names, config.oracle.model)
     images = prepare("folder", {"path": folder}, None, size, config.seed, config.runs / ".data")
     console = Console(stderr=True)
     rows = subset(images, num_images, config.seed)

@@ -3,6 +3,7 @@
 config.yaml                 the resolved configuration
 metrics.jsonl               losses and speeds, one JSON object a line; tensorboard/ holds the same
 schedule.jsonl              the step at which each relations version was taken: an asynchronous run, made repeatable
+replayed.txt                the run whose schedule this one takes again, if it is a replay
 checkpoints/step_00000500/  generator/ critic/ state.json; the last file written makes it complete
 edges/version_0001/         relations.parquet, samples.parquet: every version that the run trained on
 scores/                     scores.parquet: what the oracle said of this run's images
@@ -45,6 +46,7 @@ class Run:
         self.config = self.folder / "config.yaml"
         self.metrics = self.folder / "metrics.jsonl"
         self.schedule = self.folder / "schedule.jsonl"
+        self.replayed = self.folder / "replayed.txt"
         self.tensorboard = self.folder / "tensorboard"
         self.model = self.folder / "model"
         self.scores = self.folder / "scores"

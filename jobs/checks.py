@@ -1,0 +1,49 @@
+"""What is wrong with a job, said before anything starts: a worker would say it minutes later."""
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+
+from graphdrl.config import Config
+from graphdrl.images.checks import SUFFIXES, find_image_files
+from graphdrl.oracle import check_attribute, model_key
+from graphdrl.oracle.identity import BUILTIN
+from graphdrl.oracle.tiny.data import ATTRIBUTES as BUILTIN_ATTRIBUTES
+from graphdrl.training import StepShape
+from jobs.assemble import attributes_of
+
+
+def check_job(config: Config) -> None:
+    """Raises ValueError for a training that could not be carried through."""
+    folder = config.data.path
+    if folder is not None and not find_image_files(folder):
+        raise ValueError(
+            f"folder {str(folder)!r} has no image files (their names end in {', '.join(sorted(SUFFIXES))})"
+        )
+    attributes = attributes_of(config)
+    if config.oracle.engine != "none":
+        check_attributes(attributes, config.oracle.model)
+        model_key(config.oracle.model)
+    num_latents = config.model.num_latents
+    if config.nodes == "ranked" and len(attributes) > num_latents:
+        raise ValueError(
+            f"{len(attributes)} attributes need a latent dimension each and model.num_latents is {num_latents}: "
+            "raise it, or name fewer attributes"
+        )
+    training = config.training
+    workers = training.num_workers if training.backend == "ray" else 1
+    StepShape(training.batch_size, training.pair_groups, training.group_size).check(workers)
+
+
+def check_attributes(attributes: Sequence[str], model: str) -> None:
+    """Raises ValueError for a name given twice, one that no model can be asked for, or that ours never learnt."""
+    if len(set(attributes)) < len(attributes):
+        raise ValueError(f"attributes must be distinct: {', '.join(attributes)}")
+    for name in attributes:
+        check_attribute(name)
+        if model == BUILTIN and name not in BUILTIN_ATTRIBUTES:
+            near = get_close_matches(name, BUILTIN_ATTRIBUTES, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(
+                f"the built-in oracle never learnt the attribute {name!r}{hint} (it knows: "
+                f"{', '.join(BUILTIN_ATTRIBUTES)}; any other name needs another oracle.model)"
+            )
