@@ -180,9 +180,7 @@ class HttpOracle:
             raise _refused(error.code, error.read(1 << 16)) from None
         except OSError as error:
             reason = getattr(error, "reason", error)
-            raise OracleError(
-                f"there is no answer from {self._url} ({reason}): is the oracle running there?"
-            ) from error
+            raise OracleError(f"there is no answer from {self._url} ({reason}): does the oracle run there?") from error
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):

@@ -19,12 +19,7 @@ MOST_IMAGES, MOST_ATTRIBUTES = 1024, 64
 
 _LIMITS = ImageLimits(file_bytes=4 << 20, pixels=4_000_000, smallest_side=1)
 _FIELDS = {"images", "attributes", "source", "client", "deadline_s"}
-_ARRAYS: dict[str, type[np.generic]] = {
-    "expected": np.float32,
-    "argmax": np.int8,
-    "entropy": np.float32,
-    "malformed": np.bool_,
-}
+_ARRAYS = ("expected", "argmax", "entropy", "malformed")
 
 
 def question_to_json(question: Question) -> dict[str, Any]:
