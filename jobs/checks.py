@@ -8,6 +8,8 @@ from graphdrl.images.checks import SUFFIXES, find_image_files
 from graphdrl.oracle import check_attribute, model_key
 from graphdrl.oracle.identity import BUILTIN
 from graphdrl.oracle.tiny.data import ATTRIBUTES as BUILTIN_ATTRIBUTES
+from graphdrl.relations import load_estimator
+from graphdrl.relations.intervals import FEWEST_IMAGES
 from graphdrl.training import StepShape
 from jobs.assemble import attributes_of
 
@@ -23,6 +25,7 @@ def check_job(config: Config) -> None:
     if config.oracle.engine != "none":
         check_attributes(attributes, config.oracle.model)
         model_key(config.oracle.model)
+        _check_relations(config)
     num_latents = config.model.num_latents
     if config.nodes == "ranked" and len(attributes) > num_latents:
         raise ValueError(
@@ -32,6 +35,17 @@ def check_job(config: Config) -> None:
     training = config.training
     workers = training.num_workers if training.backend == "ray" else 1
     StepShape(training.batch_size, training.pair_groups, training.group_size).check(workers)
+
+
+def _check_relations(config: Config) -> None:
+    """What the updater of the relations would refuse when everything else runs already."""
+    load_estimator(config.relations.estimator)
+    marks = [*config.relations.update_at, *([config.oracle.num_scored] if config.oracle.num_scored else [])]
+    if min(marks, default=FEWEST_IMAGES) < FEWEST_IMAGES:
+        raise ValueError(
+            f"relations cannot be estimated at {min(marks)} scored images, {FEWEST_IMAGES} are the fewest: raise "
+            "oracle.num_scored and relations.update_at, or set oracle.num_scored=0"
+        )
 
 
 def check_attributes(attributes: Sequence[str], model: str) -> None:

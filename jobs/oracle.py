@@ -6,23 +6,29 @@ from graphdrl.config import Config
 
 APPLICATION = "oracle"
 
+_SHARE_OF_GPU = 0.3
 
-def start_application(config: Config, http_port: int | None = None) -> None:
+
+def start_application(config: Config, num_gpus: float, http_port: int | None = None) -> None:
     """Find or start the oracle on the Ray cluster that this process has joined; it goes on starting meanwhile.
 
-    http_port: also open an HTTP door there. Raises OracleError for what is wrong at first sight.
+    num_gpus: of each engine, where the configuration leaves it open. http_port: also open an HTTP door there.
+    Raises OracleError for what is wrong at first sight.
     """
     from serve import OracleSettings, start_oracle  # Ray Serve takes seconds to import
 
     oracle = config.oracle
+    num_gpus = num_gpus if oracle.num_gpus is None else oracle.num_gpus
+    # vLLM takes nearly a whole GPU unless it is told that others live there too.
+    shared = {"gpu_memory_utilization": _SHARE_OF_GPU} if 0 < num_gpus < 1 else {}
     settings = OracleSettings(
         model=oracle.model,
         num_replicas=oracle.num_replicas,
         num_cpus=oracle.num_cpus,
-        num_gpus=oracle.num_gpus,
+        num_gpus=num_gpus,
         num_threads=oracle.num_threads,
         score_store=oracle.score_store.resolve(),
-        engine_args=oracle.engine_args,
+        engine_args=shared | oracle.engine_args,
         http_port=http_port,
     )
     start_oracle(settings, name=APPLICATION, wait=False)

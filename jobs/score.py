@@ -31,13 +31,13 @@ def open_oracle(config: Config, say: Callable[[str], None]) -> Iterator[Oracle]:
         finally:
             oracle.close()
         return
-    from graphdrl import distributed
+    from cluster import connect, disconnect, num_gpus
     from graphdrl.oracle.clients import HandleOracle
 
     say("starting Ray and the oracle")
-    distributed.connect()
+    connect()
     try:
-        start_application(config)
+        start_application(config, min(1, num_gpus()))
         wait_for_application()
         oracle = HandleOracle(APPLICATION)
         try:
@@ -45,7 +45,7 @@ def open_oracle(config: Config, say: Callable[[str], None]) -> Iterator[Oracle]:
         finally:
             oracle.close()
     finally:
-        distributed.disconnect()
+        disconnect()
 
 
 def score_images(

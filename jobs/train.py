@@ -110,29 +110,32 @@ def _train_here(start: Start, say: Say) -> None:
 
 
 def _train_on_ray(start: Start, say: Say) -> None:
-    from graphdrl import distributed
+    from cluster import connect, disconnect
 
     say("starting Ray")
-    distributed.connect()
+    connect()
     try:
         _train_beside_oracle(start, say)
     finally:
-        distributed.disconnect()
+        disconnect()
 
 
 def _train_beside_oracle(start: Start, say: Say) -> None:
+    from cluster import num_gpus
     from graphdrl import distributed
 
     config, folder = start.config, start.config.folder.resolve()
+    training = config.training
+    engines = config.oracle.num_replicas if _asks(start) else 0
+    placement = distributed.place(training.num_workers, num_gpus(), training.use_gpu, engines)
     starting = None
     if _asks(start):
-        start_application(config)
+        start_application(config, placement.oracle_gpus)
         starting = Starting()
     say("drawing images, while the oracle starts" if _asks(start) else "drawing images")
     images = training_images(config)
     store = distributed.open_edge_store(make_updater(config, images, identity_of(config)), folder)
     say("starting the workers")
-    use_gpu = config.training.use_gpu if config.training.use_gpu is not None else distributed.num_gpus() > 0
     arguments = {
         "config": config.model_dump(mode="json") | {"runs": str(config.runs.resolve())},
         "application": APPLICATION if _asks(start) else None,
@@ -144,9 +147,8 @@ def _train_beside_oracle(start: Start, say: Say) -> None:
             _worker,
             arguments,
             folder=folder,
-            num_workers=config.training.num_workers,
-            cpus_per_worker=config.training.cpus_per_worker,
-            use_gpu=use_gpu,
+            placement=placement,
+            cpus_per_worker=training.cpus_per_worker,
         )
     except RuntimeError:
         if starting and starting.error:

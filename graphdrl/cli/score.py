@@ -22,5 +22,6 @@ def score(
     from jobs import scores_of
 
     asked = ask_about_folder(folder, attributes, num_images, size, overrides, engine)
-    write_scores(scores_of(asked.answers, len(asked.rows), len(asked.images)), out)
+    names = dict(zip(asked.images.ids, asked.images.names, strict=True))
+    write_scores(scores_of(asked.answers, len(asked.rows), len(asked.images)), out, names)
     typer.echo(out)

@@ -15,17 +15,21 @@ def serve(
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Also open an HTTP door on this port.")] = None,
 ) -> None:
     """Serve the oracle until Ctrl-C; trainers on the same cluster find it by itself."""
+    from cluster import address as cluster_address
+    from cluster import connect, disconnect, num_gpus
     from graphdrl.config import load_config
-    from graphdrl.distributed import connect, disconnect
     from jobs import start_application, wait_for_application
 
     path, overrides = split_words(words)
     config = load_config(path, overrides)
     connect(address)
     try:
-        start_application(config, http_port=port)
+        start_application(config, min(1, num_gpus()), http_port=port)
         wait_for_application()
-        typer.echo(f"the oracle ({config.oracle.model}) answers; stop it with Ctrl-C")
+        typer.echo(
+            f"the oracle ({config.oracle.model}) answers; trainers find it with RAY_ADDRESS={cluster_address()}; "
+            "stop it with Ctrl-C"
+        )
         while True:
             time.sleep(3600)
     finally:

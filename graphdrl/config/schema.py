@@ -16,7 +16,7 @@ class DataConfig(Section):
     """Which images."""
 
     source: Literal["faces", "avatars", "folder", "photographs"] = Field(
-        "faces", description="where images come from; a data.path alone means folder"
+        "faces", description="where images come from; with a data.path it is folder"
     )
     path: Path | None = Field(None, description="folder of image files, for source: folder")
     image_size: int = Field(64, ge=32, le=512, description="pixels a side; a power of two")
@@ -30,7 +30,7 @@ class DataConfig(Section):
     @classmethod
     def _path_means_folder(cls, values: Any) -> Any:
         if isinstance(values, dict) and values.get("path"):
-            return {"source": "folder", "num_test": 0, "num_images": None} | values
+            return {"num_images": None} | values | {"source": "folder", "num_test": 0}
         return values
 
     @model_validator(mode="after")
@@ -60,7 +60,7 @@ class OracleConfig(Section):
     model: str = Field("builtin", description="builtin, or any model that vLLM can serve, by name or path")
     num_replicas: int = Field(1, ge=1, le=64, description="engines")
     num_cpus: float = Field(0.5, gt=0, description="CPUs that Ray reserves for each engine")
-    num_gpus: float = Field(0.0, ge=0, description="GPUs for each engine")
+    num_gpus: float | None = Field(None, ge=0, description="GPUs for each engine; null: what the trainer leaves")
     num_threads: int = Field(1, ge=1, description="threads of each CPU engine")
     score_store: Path = Field(Path("runs/score_store"), description="folder of everything that was ever scored")
     num_scored: int = Field(2_000, ge=0, description="images of this run to score")
@@ -131,10 +131,22 @@ class Config(Section):
     training: TrainingConfig = Field(default_factory=TrainingConfig)
     naming: NamingConfig = Field(default_factory=NamingConfig)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _nobody_named_the_nodes(cls, values: Any) -> Any:
+        """Own images without attributes: nobody said what to look for, so nodes are discovered."""
+        if isinstance(values, dict) and "nodes" not in values and not values.get("attributes"):
+            data = values.get("data")
+            own = isinstance(data, dict) and (data.get("path") or data.get("source") in ("folder", "photographs"))
+            return values | ({"nodes": "discovered"} if own else {})
+        return values
+
     @model_validator(mode="after")
     def _check(self) -> "Config":
         from graphdrl.methods import load_method
 
+        if "nodes" in self.parameters:
+            raise ValueError("parameters.nodes: write nodes at the top, as in nodes=discovered")
         load_method(self.method, **self.parameters)
         if self.oracle.engine == "transformers" and self.training.backend == "ray":
             raise ValueError(

@@ -9,6 +9,7 @@ import ray.train
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
+from graphdrl.distributed.placement import Placement
 from graphdrl.oracle import OracleError
 
 
@@ -17,9 +18,8 @@ def fit(
     arguments: dict[str, Any],
     *,
     folder: Path,
-    num_workers: int,
+    placement: Placement,
     cpus_per_worker: float,
-    use_gpu: bool,
     max_failures: int = 2,
 ) -> None:
     """Run `worker(arguments)` on every rank to its end; a rank that dies is restarted from the last checkpoint.
@@ -27,11 +27,14 @@ def fit(
     folder: the run's, absolute; checkpoints that the workers report lie below it, and Ray Train's own books too.
     Raises RuntimeError with the worker's own sentence when it fails for good.
     """
-    resources = {"CPU": cpus_per_worker} | ({"GPU": 1.0} if use_gpu else {})
+    use_gpu = placement.use_gpu
+    resources = {"CPU": cpus_per_worker} | ({"GPU": placement.gpus_per_worker} if use_gpu else {})
     trainer = TorchTrainer(
         worker,
         train_loop_config=arguments,
-        scaling_config=ScalingConfig(num_workers=num_workers, use_gpu=use_gpu, resources_per_worker=resources),
+        scaling_config=ScalingConfig(
+            num_workers=placement.num_workers, use_gpu=use_gpu, resources_per_worker=resources
+        ),
         torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo"),
         # Restarts are ours (below): Ray would also repeat, three times, an error that can only come again.
         run_config=RunConfig(

@@ -59,6 +59,7 @@ class Manifest(BaseModel):
     has_grades: bool = False
     size: int = Field(ge=1, le=8192)
     num_images: int = Field(ge=1)
+    names: tuple[str, ...] = ()
     skipped: tuple[tuple[str, str], ...] = ()
     shards: tuple[Shard, ...] = ()
     complete: bool = False
@@ -89,6 +90,7 @@ def write_shards(
         has_grades=image_set.grades is not None,
         size=image_set.images.shape[1],
         num_images=len(image_set),
+        names=image_set.names,
         skipped=image_set.skipped,
     )
     if image_set.network is not None:
@@ -163,6 +165,7 @@ def read_shards(folder: Path, allow_partial: bool = False) -> ImageSet:
         factors=factors,
         factor_names=manifest.factor_names,
         network=network,
+        names=manifest.names[:num],
         skipped=manifest.skipped,
     )
 

@@ -33,7 +33,7 @@ SCHEMA = pa.schema(
     metadata={"format": "graphdrl.scores/1"},
 )
 _KEYS = ("image_id", "attribute", "model", "prompt_version")
-_MOST_OWN_SEGMENTS = 128
+_MOST_SEGMENTS = 128
 _SETTLED_NS = 1_000_000_000
 """A folder changed this recently may change again without its time stamp showing it."""
 
@@ -83,6 +83,8 @@ class ScoreStore:
         self._writing = threading.Lock()  # taken first; lookups need not wait for the disk
         with self._lock:
             self._refresh()
+        if len(self._known) > _MOST_SEGMENTS:
+            self._compact([self.folder / name for name in self._known])
 
     def __len__(self) -> int:
         """How many grades can be looked up."""
@@ -128,15 +130,15 @@ class ScoreStore:
             with self._lock:
                 del self._pending[: len(taken)]
                 self._insert(table)
-            if len(self._own) > _MOST_OWN_SEGMENTS:
-                self._compact()
+            if len(self._own) > _MOST_SEGMENTS:
+                self._compact(self._own)
 
     def close(self) -> None:
         """Flush, and join this writer's segments into one."""
         self.flush()
         with self._writing:
             if len(self._own) > 1:
-                self._compact()
+                self._compact(self._own)
 
     def _write(self, table: pa.Table) -> None:
         path = self.folder / f"{self._writer}-{self._num_written:06d}.parquet"
@@ -157,10 +159,13 @@ class ScoreStore:
         self._num_written += 1
         self._own.append(path)
 
-    def _compact(self) -> None:
-        """Join this writer's segments; a crash in between leaves grades twice, which is harmless."""
-        old = list(self._own)
-        self._own.clear()
+    def _compact(self, paths: Sequence[Path]) -> None:
+        """Join segments into one; a crash in between leaves grades twice, which is harmless.
+
+        A segment that is gone was joined into another by another writer.
+        """
+        old = [path for path in paths if path.exists()]
+        self._own = [path for path in self._own if path not in old]
         self._write(pa.concat_tables([_read(path) for path in old]))
         for path in old:
             path.unlink(missing_ok=True)

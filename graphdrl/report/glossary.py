@@ -49,7 +49,7 @@ TERMS: dict[str, Term] = {
     "relations.coverage": Term(
         "Interval coverage", "Share of the true weights inside their 95 % interval; 95 % is honest.", "share"
     ),
-    "relations.false_edges": Term("False edges", "Resolved edges whose true weight is below 0.1 in size."),
+    "relations.weak_resolved": Term("Weak edges", "Resolved edges whose true weight is below 0.1 in size."),
     "relations.mean_error": Term("Mean error", "Mean distance of estimated from true weights, over all edges."),
     "relations.num_scored": Term("Images scored", "What the last version was estimated from."),
     "relations.estimator": Term("Estimator"),

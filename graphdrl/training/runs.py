@@ -16,7 +16,7 @@ summary.json, report.html
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -154,11 +154,17 @@ def _latest_by_step(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return [by_step[step] for step in sorted(by_step)]
 
 
-def write_scores(scores: Scores, path: Path) -> None:
-    """One row an image: its id, and expected grade, most probable grade and entropy of each attribute."""
+def write_scores(scores: Scores, path: Path, names: Mapping[str, str] | None = None) -> None:
+    """One row an image: its id, and expected grade, most probable grade and entropy of each attribute.
+
+    names: by image id, the file that the image was read from, as a column `file`.
+    """
+    table = _scores_table(scores)
+    if names is not None:
+        table = table.add_column(0, "file", [[names[image] for image in scores.image_ids]])
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
-    pq.write_table(_scores_table(scores), partial)
+    pq.write_table(table, partial)
     os.replace(partial, path)
 
 

@@ -21,6 +21,7 @@ class ImageSet:
     grades: float32 [N, K] in [0, 1], the true strength of each attribute, or None.
     factors: float32 [N, F] in [0, 1], attributes and nuisances as drawn, named by `factor_names`, or None.
     network: what the factors were drawn from, or None.
+    names: the file that each image was read from; empty where images are drawn.
     skipped: (name, reason) of every file that could not be read.
     """
 
@@ -31,6 +32,7 @@ class ImageSet:
     factors: np.ndarray | None = None
     factor_names: tuple[str, ...] = ()
     network: BayesNet | None = None
+    names: tuple[str, ...] = ()
     skipped: tuple[tuple[str, str], ...] = ()
 
     def __len__(self) -> int:

@@ -53,8 +53,10 @@ class FolderSource:
         ids = image_ids(images)
         rows, repeated = _first_of_each(ids, kept)
         if repeated:
-            images, ids = images[rows], tuple(ids[row] for row in rows)
-        return ImageSet(images, ids, attributes=self._attributes, skipped=(*skipped, *repeated))
+            images, ids, kept = images[rows], tuple(ids[row] for row in rows), [kept[row] for row in rows]
+        return ImageSet(
+            images, ids, attributes=self._attributes, names=tuple(map(str, kept)), skipped=(*skipped, *repeated)
+        )
 
 
 def _first_of_each(ids: Sequence[str], names: Sequence[str]) -> tuple[list[int], list[tuple[str, str]]]:

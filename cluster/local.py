@@ -27,6 +27,11 @@ def disconnect() -> None:
     ray.shutdown()
 
 
+def address() -> str:
+    """Where others join this cluster: what RAY_ADDRESS is to be set to."""
+    return ray.get_runtime_context().gcs_address
+
+
 def num_gpus() -> int:
     """GPUs of the whole cluster."""
     return int(ray.cluster_resources().get("GPU", 0))
