@@ -2,11 +2,14 @@
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from graphdrl.images.sources.base import ImageSet
+
+if TYPE_CHECKING:  # whoever only reads images, as the oracle's front does, need not wait for torch
+    import torch
 
 
 @dataclass(frozen=True)
@@ -53,19 +56,21 @@ class Loader:
         return Batch(rows, self._images[rows])
 
 
-def to_float(images: np.ndarray, device: torch.device | str = "cpu") -> torch.Tensor:
+def to_float(images: np.ndarray, device: "torch.device | str" = "cpu") -> "torch.Tensor":
     """Images uint8 [B, S, S, 3] as float32 [B, 3, S, S] in [0, 1], channels last in memory.
 
     They travel to the device as bytes.
     """
+    import torch
+
     pixels = torch.from_numpy(images if images.flags.writeable else images.copy())
     return pixels.to(device, non_blocking=True).permute(0, 3, 1, 2).to(torch.float32).div_(255)
 
 
-def to_uint8(images: torch.Tensor) -> np.ndarray:
+def to_uint8(images: "torch.Tensor") -> np.ndarray:
     """Images float [B, 3, S, S] in [0, 1] as uint8 [B, S, S, 3] in the memory of the host."""
     pixels = images.detach().float().clamp(0, 1).mul(255).round()
-    return np.ascontiguousarray(pixels.to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy())
+    return np.ascontiguousarray(pixels.byte().permute(0, 2, 3, 1).cpu().numpy())
 
 
 def _permutation(num: int, seed: int, epoch: int) -> np.ndarray:
