@@ -1,6 +1,7 @@
 """The oracle on Ray Serve: one front, and as many vLLM engines behind it as there are replicas."""
 
 import asyncio
+import logging
 import re
 import socket
 import time
@@ -188,6 +189,7 @@ def start_oracle(
 
 
 def _deploy(settings: OracleSettings, name: str, make_engine: EngineMaker) -> None:
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
     _open_door(settings)
     target = ray_serve.RunTarget(
         target=bind(settings, make_engine), name=name, route_prefix=f"/{name}" if settings.http_port else None
@@ -216,11 +218,9 @@ def wait_for_oracle(name: str = "oracle", timeout_s: float = 900.0) -> None:
 
 
 def stop_oracle(name: str = "oracle") -> None:
-    """Stop the application, and Serve itself when nothing else runs on it. What it scored stays in the score store."""
+    """Stop the application. What it scored stays in the score store; Ray Serve itself goes on."""
     if name in ray_serve.status().applications:
         ray_serve.delete(name)
-    if not ray_serve.status().applications:
-        ray_serve.shutdown()
 
 
 def _running(settings: OracleSettings, name: str) -> DeploymentHandle:
@@ -235,25 +235,34 @@ def _running(settings: OracleSettings, name: str) -> DeploymentHandle:
 
 
 def _open_door(settings: OracleSettings) -> None:
-    """Start Serve with its HTTP proxy when a door is wanted, and without one, which is quicker, when not."""
-    proxies = ray_serve.status().proxies
+    """Start Serve with its HTTP proxy when a door is wanted, and without one, which is quicker, when not.
+
+    Serve's own settings hold for all its applications: beside others it stays as it is.
+    """
+    if ray_serve.status().applications:
+        if settings.http_port is not None and not _is_taken(settings.http_host, settings.http_port):
+            raise OracleError(
+                f"Ray Serve runs already, without an HTTP door at {settings.http_host}:{settings.http_port}: "
+                "stop its applications first, or start the oracle without oracle.http_port"
+            )
+        return
+    ray_serve.shutdown()
     if settings.http_port is None:
-        if not proxies:
-            ray_serve.start(proxy_location="Disabled", logging_config=_QUIET)
+        ray_serve.start(proxy_location="Disabled", logging_config=_QUIET)
         return
-    if proxies:
-        return
-    try:
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((settings.http_host, settings.http_port))
-    except OSError as error:
+    if _is_taken(settings.http_host, settings.http_port):
         raise OracleError(
-            f"the oracle's HTTP door cannot use {settings.http_host}:{settings.http_port} ({error.strerror}): "
-            "set oracle.http_port to a free port, or to none"
-        ) from error
+            f"port {settings.http_port} on {settings.http_host} is in use by another program: "
+            "set oracle.http_port to a free port for the HTTP door, or leave it out"
+        )
     address = {"host": settings.http_host, "port": settings.http_port}
     ray_serve.start(proxy_location="HeadOnly", http_options=address, logging_config=_QUIET)
+
+
+def _is_taken(host: str, port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(5)
+        return probe.connect_ex((host, port)) == 0
 
 
 def _cause(messages: list[str]) -> str:

@@ -164,10 +164,13 @@ class ScoreStore:
 
         A segment that is gone was joined into another by another writer.
         """
-        old = [path for path in paths if path.exists()]
-        self._own = [path for path in self._own if path not in old]
-        self._write(pa.concat_tables([_read(path) for path in old]))
-        for path in old:
+        tables = {}
+        for path in paths:
+            with contextlib.suppress(FileNotFoundError):
+                tables[path] = _read(path)
+        self._own = [path for path in self._own if path not in tables]
+        self._write(pa.concat_tables(tables.values()))
+        for path in tables:
             path.unlink(missing_ok=True)
 
     def _refresh(self) -> None:

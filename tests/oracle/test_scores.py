@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from graphdrl.oracle import scores
 from graphdrl.oracle.protocol import OracleError
 from graphdrl.oracle.scores import ScoreStore, grades_of
 
@@ -80,6 +81,21 @@ def test_closing_joins_the_segments_of_this_writer_only(tmp_path):
     found = again.lookup([f"i{seed}" for seed in range(5)], ["hat"], MODEL, PROMPT)
     np.testing.assert_array_equal(found, np.concatenate(kept))
     assert len(again) == 6
+
+
+def test_segments_that_killed_writers_left_are_joined_when_they_are_many(tmp_path, monkeypatch):
+    monkeypatch.setattr(scores, "_MOST_SEGMENTS", 3)
+    alive = ScoreStore(tmp_path)
+    kept = [fill(alive, [f"i{seed}"], ["hat"], seed) for seed in range(3)]
+    kept.append(fill(ScoreStore(tmp_path), ["i3"], ["hat"], seed=3))
+    assert len(list(tmp_path.glob("*.parquet"))) == 4
+    joined = ScoreStore(tmp_path)
+    assert len(list(tmp_path.glob("*.parquet"))) == 1
+    kept.append(fill(alive, ["i4"], ["hat"], seed=4))
+    alive.close()
+    for store in (joined, alive, ScoreStore(tmp_path)):
+        found = store.lookup([f"i{seed}" for seed in range(5)], ["hat"], MODEL, PROMPT)
+        np.testing.assert_array_equal(found, np.concatenate(kept))
 
 
 def test_two_writers_share_a_folder_and_see_each_other(tmp_path):

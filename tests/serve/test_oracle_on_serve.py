@@ -158,12 +158,14 @@ def test_an_engine_that_cannot_start_is_one_sentence_and_leaves_nothing_behind(f
 
 
 def test_vllm_answers_as_the_model_does_and_a_busy_port_is_named_before(fake, tmp_path):
-    stop_oracle("fake")
+    stop_oracle("fake")  # only beside other applications does Serve keep its door
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(OracleError, match=rf"127.0.0.1:{port} .*in use.*set oracle.http_port to a free port"):
+        with pytest.raises(
+            OracleError, match=rf"port {port} on 127.0.0.1 is in use.*set oracle.http_port to a free port"
+        ):
             start_oracle(OracleSettings(score_store=tmp_path, http_port=port), "oracle")
     start_oracle(OracleSettings(score_store=tmp_path), "oracle", wait=False)
     served = HandleOracle("oracle")
