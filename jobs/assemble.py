@@ -96,14 +96,18 @@ def make_method(config: Config) -> Method:
 def assemble(
     config: Config,
     context: TrainContext,
+    images: ImageSet,
     make_engine: MakeEngine,
     relations: RelationsSource,
     oracle: Oracle | None,
     *,
     replay: Path | None = None,
 ) -> Training:
-    """One rank, ready to run. `replay`: folder of a run whose schedule of relations versions is taken again."""
-    run, images, method = Run(config.folder), training_images(config), make_method(config)
+    """One rank, ready to run on the run's images.
+
+    replay: folder of a run whose schedule of relations versions is taken again.
+    """
+    run, method = Run(config.folder), make_method(config)
     settings, attributes = config.training, attributes_of(config)
     engines = _engines(config, context, method, attributes, make_engine)
     rank0 = context.rank == 0

@@ -14,7 +14,7 @@ from graphdrl.oracle import HIGHEST_GRADE
 from graphdrl.relations import RelationsVersion, recovery, true_relations
 from graphdrl.report import ReportContent, Traversal, curves_from_rows, write_report
 from graphdrl.training import Run, measure
-from jobs.assemble import attributes_of, source_parameters, training_images
+from jobs.assemble import attributes_of, source_parameters
 
 _TRUTH_DRAWS = 200_000
 _TEST_SEED = 1_000_003
@@ -37,18 +37,19 @@ class Finished:
     summary: dict[str, Any]
 
 
-def finish(config: Config, started: float) -> Finished:
+def finish(config: Config, started: float, images: ImageSet) -> Finished:
     """Evaluate the run, write its summary and its report.
 
-    started: `time.time()` at the command, for the run's `seconds`.
+    started: `time.time()` at the command, for the run's `seconds`; images: what the run was trained on.
     """
     run = Run(config.folder)
     model = GEM.from_pretrained(run.model)
     truth = known_relations(config)
     test = test_images(config)
     versions = [run.read_version(number) for number in run.versions()]
-    keep_examples(run, test or training_images(config))
-    summary: dict[str, Any] = {**_counts(run, config, versions)}
+    keep_examples(run, test or images)
+    summary: dict[str, Any] = _counts(run, config, versions)
+    summary |= {"images": len(images), "images_skipped": len(images.skipped)}
     if test is not None and test.grades is not None:
         summary["metrics"] = measure(model, test, config.seed)
     if versions:

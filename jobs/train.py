@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from graphdrl.config import Config, check, dump_config, load_config
+from graphdrl.images import ImageSet
 from graphdrl.oracle.scores import ScoreStore
 from graphdrl.training import LocalContext, LocalEngine, LocalRelations, Run
 from jobs.assemble import assemble, identity_of, make_updater, set_threads, training_images
@@ -59,18 +60,16 @@ def resume(folder: Path) -> Start:
 
 def train(start: Start, started: float, say: Say) -> Finished:
     """Run the job to its end; `started`: `time.time()` at the command."""
-    if start.config.training.backend == "local":
-        _train_here(start, say)
-    else:
-        _train_on_ray(start, say)
+    train_there = _train_here if start.config.training.backend == "local" else _train_on_ray
+    images = train_there(start, say)
     say("measuring and writing the report")
-    return finish(start.config, started)
+    return finish(start.config, started, images)
 
 
 # In this process ----------------------------------------------------------------------------------------------------
 
 
-def _train_here(start: Start, say: Say) -> None:
+def _train_here(start: Start, say: Say) -> ImageSet:
     config = start.config
     set_threads(config)
     say("drawing images")
@@ -90,6 +89,7 @@ def _train_here(start: Start, say: Say) -> None:
     training = assemble(
         config,
         context,
+        images,
         lambda module, settings, _: LocalEngine(module, settings),
         relations,
         oracle,
@@ -104,23 +104,24 @@ def _train_here(start: Start, say: Say) -> None:
             oracle.close()
     if updater.scores is not None:
         run.write_scores(updater.scores)
+    return images
 
 
 # On Ray -------------------------------------------------------------------------------------------------------------
 
 
-def _train_on_ray(start: Start, say: Say) -> None:
+def _train_on_ray(start: Start, say: Say) -> ImageSet:
     from cluster import connect, disconnect
 
     say("starting Ray")
     connect()
     try:
-        _train_beside_oracle(start, say)
+        return _train_beside_oracle(start, say)
     finally:
         disconnect()
 
 
-def _train_beside_oracle(start: Start, say: Say) -> None:
+def _train_beside_oracle(start: Start, say: Say) -> ImageSet:
     from cluster import num_gpus
     from graphdrl import distributed
 
@@ -155,6 +156,7 @@ def _train_beside_oracle(start: Start, say: Say) -> None:
             raise starting.error from None  # the workers only saw its consequence
         raise
     distributed.close_edge_store(store, folder)
+    return images
 
 
 def _asks(start: Start) -> bool:
@@ -179,6 +181,7 @@ def _worker(arguments: dict[str, Any]) -> None:
     training = assemble(
         config,
         context,
+        training_images(config),
         lambda module, settings, batch_size: distributed.DeepSpeedEngine(
             module, settings, zero_stage=config.training.zero_stage, batch_size=batch_size
         ),

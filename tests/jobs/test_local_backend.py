@@ -121,7 +121,9 @@ def test_discovered_dimensions_are_named_after_what_moves(runs: Path) -> None:
     assert lighter.mean() > darker.mean() + 0.05
 
 
-def test_a_folder_of_own_images_trains_and_leaves_out_what_cannot_be_read(tmp_path: Path) -> None:
+def test_a_folder_of_own_images_trains_and_counts_and_lists_what_was_skipped(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     folder = tmp_path / "portraits"
     paths = write_folder(folder, 150, 48, seed=5)
     (folder / "torn.png").write_bytes(paths[0].read_bytes()[:200])
@@ -129,6 +131,10 @@ def test_a_folder_of_own_images_trains_and_leaves_out_what_cannot_be_read(tmp_pa
     shutil.copy(paths[1], folder / "twice.png")
     with put_oracle(colours) as opened:
         finished = run_job(begin(tiny(tmp_path / "runs", f"data.path={folder}", "attributes=[beard, glasses]")))
+    assert (finished.summary["images"], finished.summary["images_skipped"]) == (150, 2)
+    listed = sorted(line for line in caplog.messages if line.startswith("skipped"))
+    assert listed[0].startswith("skipped torn.png: ")
+    assert listed[1].startswith("skipped twice.png: shows the same as")
     assert opened[0].num_images == finished.summary["images_scored"] == 96
     assert finished.summary["relations"]["resolved"] >= 0
     assert "metrics" not in finished.summary
