@@ -14,11 +14,11 @@ Pairs = Mapping[str, tuple[np.ndarray, np.ndarray]]
 def agreement(expected: np.ndarray, grades: np.ndarray, graded: bool, attributes: tuple[str, ...] = ()) -> dict:
     """Agreement of expected scores [N, K] in 0..5 with true grades [N, K] in [0, 1]; NaN grades are left out.
 
-    graded: Spearman's rho over all images, of scores to a tenth of a grade; otherwise (ordered categories, whose ties
-    cap rho) the concordance over the pairs of images whose true grades differ.
-    Why tenths: the images without an attribute tie in the truth. When they are a share q of all, a score that never
-    ties cannot reach more than sqrt(1 - q^3), however good (0.75 for q = 0.76); to a tenth, what is absent ties again.
-    rho of the scores as they are is given beside it (`spearman_unrounded_mean`, `spearman_unrounded_min`).
+    graded: Spearman's rho over all images; otherwise (ordered categories, whose ties cap rho) the concordance over the
+    pairs of images whose true grades differ.
+    The images without an attribute tie in the truth. When they are a share q of all, a score that never ties cannot
+    reach a rho of more than sqrt(1 - q^3), however good (0.75 for q = 0.76). To a tenth of a grade what is absent ties
+    again: `spearman_tenths_mean` and `spearman_tenths_min` are rho of scores so rounded.
     `exact_match` compares round(score) with round(5 grade); `zero_scoring_rate` is the share of images on which every
     score rounds to 0. Returns plain numbers under `spearman_mean`, `spearman_min` or `concordance_mean`,
     `concordance_min`, and `by_attribute`; attributes without any known grade have no part in them.
@@ -49,10 +49,8 @@ def concordance(scores: np.ndarray, grades: np.ndarray) -> float:
 
 
 def _spearman_figures(pairs: Pairs) -> dict:
-    unrounded = _summary("spearman_unrounded", _each(_spearman, pairs))
-    del unrounded["by_attribute"]
-    tenths = {name: (np.round(scores, 1), grades) for name, (scores, grades) in pairs.items()}
-    return _summary("spearman", _each(_spearman, tenths)) | unrounded
+    rounded = {name: (np.round(scores, 1), grades) for name, (scores, grades) in pairs.items()}
+    return _summary("spearman_tenths", _each(_spearman, rounded)) | _summary("spearman", _each(_spearman, pairs))
 
 
 def _spearman(scores: np.ndarray, grades: np.ndarray) -> float:
