@@ -16,6 +16,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,7 @@ class VllmEngine:
         try:
             call.inputs = await loop.run_in_executor(self._wordsmith, self._wording.engine_inputs, requests)
             self._inbox.put(call)
+            await self.health()  # whoever put it too late for the engine's last look would wait for ever
             await call.done
         except asyncio.CancelledError:
             self._inbox.put((call,))
@@ -180,7 +182,7 @@ class VllmEngine:
                 continue
             number = str(next(self._numbers))
             try:
-                self._engine.add_request(number, prepared[0], self._sampling(prepared[1]))
+                self._engine.add_request(number, prepared[0], _sampling(prepared[1]))
             except (VLLMClientError, ValueError) as error:  # one prompt that is too long is no reason to stop
                 logger.warning("model %r refused a question: %s", self.model, _first_line(error))
                 continue
@@ -213,17 +215,6 @@ class VllmEngine:
         weights = np.exp(logs - logs.max())
         return weights / weights.sum()
 
-    def _sampling(self, allowed: tuple[int, ...]):
-        from vllm.sampling_params import RequestOutputKind, SamplingParams
-
-        common = {"temperature": 0.0, "output_kind": RequestOutputKind.FINAL_ONLY, "skip_clone": True}
-        if not allowed:
-            return SamplingParams(max_tokens=_LONGEST_TEXT, **common)
-        tokens = list(allowed)
-        return SamplingParams(
-            max_tokens=1, allowed_token_ids=tokens, logprob_token_ids=tokens, detokenize=False, **common
-        )
-
     def _fail(self, error: OracleError) -> None:
         self._error = error
         for call in set(self._calls.values()):
@@ -244,6 +235,18 @@ def _without_garbage_collection():
         yield
     finally:
         gc.enable()
+
+
+@lru_cache(maxsize=64)
+def _sampling(allowed: tuple[int, ...]) -> Any:
+    """How to answer: the distribution over the allowed tokens, or free text when there are none."""
+    from vllm.sampling_params import RequestOutputKind, SamplingParams
+
+    common = {"temperature": 0.0, "output_kind": RequestOutputKind.FINAL_ONLY, "skip_clone": True}
+    if not allowed:
+        return SamplingParams(max_tokens=_LONGEST_TEXT, **common)
+    tokens = list(allowed)
+    return SamplingParams(max_tokens=1, allowed_token_ids=tokens, logprob_token_ids=tokens, detokenize=False, **common)
 
 
 def _prepare_process(threads: int) -> None:
