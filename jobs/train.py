@@ -185,7 +185,7 @@ def _worker(arguments: dict[str, Any]) -> None:
         lambda module, settings, batch_size: distributed.DeepSpeedEngine(
             module, settings, zero_stage=config.training.zero_stage, batch_size=batch_size
         ),
-        distributed.RayRelations(arguments["store"]),
+        distributed.RayRelations(arguments["store"], config.folder),
         oracle,
         replay=Path(replay) if replay else None,
     )

@@ -19,56 +19,63 @@ class EdgeStore:
     """Scores in, versions out; it outlives any trainer, and its own death loses nothing that is on disk.
 
     The object store drops a value when its owner dies. So the value is put here, by the actor, and trainers are handed
-    the reference.
+    the reference. Every call names the folder of the run that makes it: a store that Ray started again after a failure
+    learns so which runs there are, before it does anything else.
     """
 
-    def __init__(self, updater: Updater, folder: str) -> None:
+    def __init__(self, updater: Updater) -> None:
         self._updater = updater
-        self._runs = {folder: Run(folder)}
+        self._runs: dict[str, Run] = {}
         self._references: dict[int, Any] = {}
         self._latest = 0
-        self._recover(Run(folder))
 
-    def _recover(self, run: Run) -> None:
-        """Go on from the versions that lie on disk: after the store, its node or the whole cluster went away."""
+    def register(self, folder: str) -> None:
+        """A run on this store's data, attributes, model, prompt and estimator shares its versions.
+
+        The versions in the run's folder come first: the run is resumed, or the store itself is new after a failure.
+        """
+        if folder in self._runs:
+            return
+        run = self._runs[folder] = Run(folder)
         numbers = run.versions()
-        if numbers:
+        if numbers and numbers[-1] > self._latest:
             newest = run.read_version(numbers[-1])
             self._updater.restore(newest)
             self._put(newest)
 
-    def register(self, folder: str) -> None:
-        """Another run on the same data, attributes, model, prompt and estimator shares these versions."""
-        self._runs[folder] = Run(folder)
-
-    def add(self, scores: Scores) -> None:
+    def add(self, folder: str, scores: Scores) -> None:
         """Take scores; when enough are there, estimate the relations anew as the next version."""
+        self.register(folder)
         self._keep(self._updater.add(scores))
 
-    def set_node_map(self, node_map: NodeMap) -> None:
+    def set_node_map(self, folder: str, node_map: NodeMap) -> None:
+        self.register(folder)
         self._keep(self._updater.set_node_map(node_map))
 
-    def finish(self) -> None:
+    def finish(self, folder: str) -> None:
         """No more scores will come: those that no version holds yet make the last one."""
+        self.register(folder)
         self._keep(self._updater.finish())
 
-    def newest(self) -> tuple[int, list[Any]]:
+    def newest(self, folder: str) -> tuple[int, list[Any]]:
         """Number of the newest version, and its reference in a list (so that Ray hands over the reference itself)."""
+        self.register(folder)
         return self._latest, [self._references[self._latest]] if self._latest else []
 
     def get(self, version: int) -> list[Any]:
         """The reference of one version, read from disk when it is no longer in the object store."""
         if version not in self._references:
-            run = next(iter(self._runs.values()))
-            self._references[version] = ray.put(run.read_version(version))
+            runs = [run for run in self._runs.values() if version in run.versions()]
+            if not runs:
+                raise ValueError(f"no run of this edge store has relations version {version} on disk")
+            self._references[version] = ray.put(runs[0].read_version(version))
         return [self._references[version]]
 
     def leave(self, folder: str) -> int:
         """A run ends: its scores are written; returns how many runs go on."""
-        run = self._runs.pop(folder)
-        scores = self._updater.scores
-        if scores is not None:
-            run.write_scores(scores)
+        self._runs.pop(folder, None)
+        if self._updater.scores is not None:
+            Run(folder).write_scores(self._updater.scores)
         return len(self._runs)
 
     def _keep(self, version: RelationsVersion | None) -> None:
@@ -93,9 +100,10 @@ def open_edge_store(updater: Updater, folder: Path) -> Any:
         lifetime="detached",
         get_if_exists=True,
         max_restarts=-1,
+        max_task_retries=-1,  # every call can be made twice: what is known already is left out
         num_cpus=0,
     )
-    store = actor.remote(updater, str(folder))
+    store = actor.remote(updater)
     ray.get(store.register.remote(str(folder)))
     return store
 
@@ -109,19 +117,20 @@ def close_edge_store(store: Any, folder: Path) -> None:
 class RayRelations:
     """A rank's view of the edge store: what it has fetched; it never waits for an estimate."""
 
-    def __init__(self, store: Any) -> None:
-        self._store = store
+    def __init__(self, store: Any, folder: Path) -> None:
+        """folder: the run's, as it was given to `open_edge_store`."""
+        self._store, self._folder = store, str(folder)
         self._fetched: dict[int, RelationsVersion] = {}
-        self._asked = store.newest.remote()
+        self._asked = store.newest.remote(self._folder)
 
     def add(self, scores: Scores) -> None:
-        self._store.add.remote(scores)
+        self._store.add.remote(self._folder, scores)
 
     def set_node_map(self, node_map: NodeMap) -> None:
-        self._store.set_node_map.remote(node_map)
+        self._store.set_node_map.remote(self._folder, node_map)
 
     def finish(self) -> None:
-        self._store.finish.remote()
+        self._store.finish.remote(self._folder)
 
     def latest(self) -> int:
         ready, _ = ray.wait([self._asked], timeout=0)
@@ -129,7 +138,7 @@ class RayRelations:
             number, references = ray.get(self._asked)
             if number not in self._fetched and references:
                 self._fetched[number] = ray.get(references[0])
-            self._asked = self._store.newest.remote()
+            self._asked = self._store.newest.remote(self._folder)
         return max(self._fetched, default=0)
 
     def get(self, version: int) -> RelationsVersion:

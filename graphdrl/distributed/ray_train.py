@@ -12,6 +12,8 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from graphdrl.distributed.placement import Placement
 from graphdrl.oracle import OracleError
 
+_CHECKPOINTS_OF_RAY = "checkpoint_manager_snapshot.json"
+
 
 def fit(
     worker: Callable[[dict[str, Any]], None],
@@ -42,6 +44,8 @@ def fit(
         ),
     )
     for attempt in range(max_failures + 1):
+        # Ray refuses to start when a checkpoint on its list is gone; we keep the newest alone, and find them on disk.
+        (folder / _CHECKPOINTS_OF_RAY).unlink(missing_ok=True)
         try:
             trainer.fit()
             return
