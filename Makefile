@@ -14,12 +14,13 @@ test: $(VENV)/.installed-$(EXTRA)
 	$(BIN)/python -m pytest
 
 test-system: $(VENV)/.installed-$(EXTRA)
-	$(BIN)/python -m pytest tests_system
+	command -v chromium >/dev/null 2>&1 || { test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -y -qq chromium; }
+	$(BIN)/python -m pytest -m system tests/system
 
 check: $(VENV)/.installed-$(EXTRA)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy graphdrl serve jobs
+	$(BIN)/mypy graphdrl serve jobs cluster
 	$(MAKE) test
 
 setup: $(VENV)/.installed-$(EXTRA)
@@ -29,7 +30,8 @@ setup: $(VENV)/.installed-$(EXTRA)
 $(VENV)/.installed-$(EXTRA): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("graphdrl needs Python 3.11 or newer; set PYTHON=python3.11") if sys.version_info < (3, 11) else None'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRA),avatars,photographs,dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRA),avatars,photographs,dev]' || { echo 'pip could not install it all. If it\
+	  found no CPU build of torch: point it at the CPU wheel index of PyTorch (PIP_EXTRA_INDEX_URL), then try again.' >&2; exit 1; }
 	$(BIN)/python -c 'import torchvision' 2>/dev/null || $(BIN)/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	touch $@
 
