@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 
 from graphdrl.bench.registry import Say
-from graphdrl.bench.runs import fresh_folder, run_config
+from graphdrl.bench.runs import QUICKSTART, fresh_folder, run_config
+from graphdrl.config import load_config
 from graphdrl.training import Run
 
 _COMPARED = ("dci_d", "mig", "reconstruction_mse")
@@ -15,22 +16,15 @@ _BETAS = (1, 4)
 def run(say: Say) -> dict[str, Any]:
     """Figures of the four runs; a beta-VAE's figure is that of the better beta, figure by figure.
 
-    All of them see the same plain images; GEM encodes scored ones besides. The speeds with and without the oracle at
-    work are of the same run.
+    A step of a beta-VAE has as many images as one of GEM, where some of them are scored ones. The speeds with and without
+    the oracle at work are of the same run.
     """
     with fresh_folder() as folder:
         say("GEM, with the oracle beside it")
         gem, gem_folder = run_config(folder, "gem")
         say("GEM without its graph, on the same scores")
         no_graph, _ = run_config(folder, "no-graph", "parameters.use_graph=false", "relations.decorrelate=false")
-        rivals = []
-        for beta in _BETAS:
-            say(f"beta-VAE, beta {beta}, oracle off")
-            rivals.append(
-                run_config(folder, f"beta-{beta}", "method=beta_vae", f"parameters.beta={beta}", "oracle.engine=none")[
-                    0
-                ]
-            )
+        rivals = [_beta_vae(folder, beta, say) for beta in _BETAS]
         rows = Run(gem_folder).read_metrics()
     figures = {name: gem["metrics"][name] for name in _COMPARED}
     figures |= {f"{name}_no_graph": no_graph["metrics"][name] for name in _COMPARED}
@@ -42,6 +36,19 @@ def run(say: Say) -> dict[str, Any]:
         "steps": gem["steps"],
         "images_trained": gem["images_trained"],
     }
+
+
+def _beta_vae(folder: str, beta: float, say: Say) -> dict[str, Any]:
+    say(f"beta-VAE, beta {beta}, nobody asked")
+    training = load_config(QUICKSTART).training
+    images = training.batch_size + training.pair_groups * training.group_size
+    overrides = (
+        "method=beta_vae",
+        f"parameters={{beta: {beta}}}",
+        f"training.batch_size={images}",
+        "oracle.engine=none",
+    )
+    return run_config(folder, f"beta-{beta}", *overrides)[0]
 
 
 def _speed(rows: list[dict[str, Any]], scoring: bool) -> float:
