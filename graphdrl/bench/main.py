@@ -16,7 +16,7 @@ _BETAS = (1, 4)
 def run(say: Say) -> dict[str, Any]:
     """Figures of the four runs; a beta-VAE's figure is that of the better beta, figure by figure.
 
-    A step of a beta-VAE has as many images as one of GEM, where some of them are scored ones. The speeds with and without
+    A step of a beta-VAE has as many images as one of GEM, where some are scored ones. The speeds with and without
     the oracle at work are of the same run.
     """
     with fresh_folder() as folder:
