@@ -7,8 +7,9 @@ from typing import Any
 
 from graphdrl.config import Config, check, dump_config, load_config
 from graphdrl.images import ImageSet
+from graphdrl.oracle import Oracle
 from graphdrl.oracle.scores import ScoreStore
-from graphdrl.training import LocalContext, LocalEngine, LocalRelations, Run
+from graphdrl.training import LocalContext, LocalEngine, LocalRelations, Run, Training
 from jobs.assemble import assemble, identity_of, make_updater, set_threads, training_images
 from jobs.checks import check_job
 from jobs.finish import Finished, finish
@@ -96,12 +97,7 @@ def _train_here(start: Start, say: Say) -> ImageSet:
         replay=start.replay,
     )
     say("training")
-    try:
-        training.run()
-        training.save_model()
-    finally:
-        if oracle is not None:
-            oracle.close()
+    _carry_out(training, oracle)
     if updater.scores is not None:
         run.write_scores(updater.scores)
     return images
@@ -189,6 +185,10 @@ def _worker(arguments: dict[str, Any]) -> None:
         oracle,
         replay=Path(replay) if replay else None,
     )
+    _carry_out(training, oracle)
+
+
+def _carry_out(training: Training, oracle: Oracle | None) -> None:
     try:
         training.run()
         training.save_model()
