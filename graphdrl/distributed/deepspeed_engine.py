@@ -1,6 +1,8 @@
 """A DeepSpeed engine behind the trainer's `Engine`: ZeRO 0-3, on CPU or GPU."""
 
+import copy
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +16,7 @@ from torch import nn
 from graphdrl.training import OptimizerSettings, frozen_weights
 
 _TAG = "engine"
+_UNIVERSAL = "universal"
 
 
 def deepspeed_config(*, zero_stage: int, batch_size: int, clip_norm: float, universal: bool = False) -> dict[str, Any]:
@@ -49,6 +52,9 @@ class DeepSpeedEngine:
         self._settings, self._zero_stage, self._batch_size = settings, zero_stage, batch_size
         # ZeRO flattens the weights as bytes, which channels-last strides do not allow; images may stay channels last.
         self._module = module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        # Under ZeRO-3 the module itself lets go of its weights after every pass, also of those gathered for it: what is
+        # evaluated and saved is a copy that shares its buffers, and has weights while `gathered` lasts.
+        self._whole = copy.deepcopy(self._module) if zero_stage == 3 else None
         self._engine = self._initialize(universal=False)
 
     def _initialize(self, universal: bool) -> Any:
@@ -82,12 +88,19 @@ class DeepSpeedEngine:
     @contextmanager
     def gathered(self) -> Iterator[nn.Module]:
         module = self._engine.module
-        if self._zero_stage < 3:
+        if self._whole is None:
             yield module
             return
-        deepspeed = _import_deepspeed()
-        with deepspeed.zero.GatheredParameters(list(module.parameters())):
-            yield module
+        with _import_deepspeed().zero.GatheredParameters(list(module.parameters())):
+            for mine, gathered in zip(self._whole.parameters(), module.parameters(), strict=True):
+                mine.data = gathered.data.clone()
+        for mine, theirs in zip(self._whole.modules(), module.modules(), strict=True):
+            mine._buffers.update(theirs._buffers)
+        try:
+            yield self._whole
+        finally:
+            for parameter in self._whole.parameters():
+                parameter.data = torch.empty(0)
 
     def backward(self, loss: torch.Tensor) -> None:
         self._engine.backward(loss)
@@ -110,13 +123,26 @@ class DeepSpeedEngine:
 
     def _load_resized(self, folder: Path) -> None:
         """ZeRO shards of another number of workers: convert them to DeepSpeed's universal form, then load."""
-        universal = folder / "universal"
-        if torch.distributed.get_rank() == 0 and not universal.exists():
-            command = [
-                *(sys.executable, "-m", "deepspeed.checkpoint.ds_to_universal", "--inject_missing_state"),
-                *("--input_folder", str(folder / _TAG), "--output_folder", str(universal)),
-            ]
-            subprocess.run(command, check=True, capture_output=True, text=True)
+        if torch.distributed.get_rank() == 0 and not (folder / _UNIVERSAL).exists():
+            _convert(folder)
         torch.distributed.barrier()
         self._engine = self._initialize(universal=True)
-        self._engine.load_checkpoint(str(folder), tag="universal")
+        self._engine.load_checkpoint(str(folder), tag=_UNIVERSAL)
+
+
+def _convert(folder: Path) -> None:
+    """Write the universal form of a checkpoint beside it, all of it or nothing."""
+    partial = folder / f".{_UNIVERSAL}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    command = [
+        *(sys.executable, "-m", "deepspeed.checkpoint.ds_to_universal", "--inject_missing_state"),
+        *("--input_folder", str(folder / _TAG), "--output_folder", str(partial)),
+    ]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    if done.returncode:
+        cause = (done.stderr.strip().splitlines() or ["it gave no reason"])[-1]
+        raise ValueError(
+            f"the checkpoint {folder} cannot be converted for another number of workers ({cause}); "
+            "resume it with as many workers as wrote it"
+        )
+    partial.rename(folder / _UNIVERSAL)
