@@ -7,6 +7,6 @@ import sys
 if "ray" not in sys.modules:
     os.environ.setdefault("RAY_AUTH_MODE", "token")
 
-from cluster.local import address, connect, disconnect, num_gpus
+from cluster.local import address, joined, num_gpus
 
-__all__ = ["address", "connect", "disconnect", "num_gpus"]
+__all__ = ["address", "joined", "num_gpus"]

@@ -2,29 +2,38 @@
 
 import logging
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import ray
 
+_PRIVATE = "local"
 
-def connect(address: str | None = None) -> None:
-    """Join the cluster at `address` (or in RAY_ADDRESS), or start a private one that ends with this process.
 
+@contextmanager
+def joined(address: str | None = None) -> Iterator[None]:
+    """Within it this process is part of the cluster at `address` (or in RAY_ADDRESS), or of a private one.
+
+    A private one ends with the context, and what was served on it; a cluster that was joined is left as it is.
     Raises RuntimeError when no cluster answers at the address.
     """
-    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    address = address or os.environ.get("RAY_ADDRESS") or _PRIVATE
     # A bare ray.init() would join whichever cluster happens to run on this machine. "local" never does.
-    private = {"include_dashboard": False} if address == "local" else {}
+    private = {"include_dashboard": False} if address == _PRIVATE else {}
     try:
         ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **private)
     except (ConnectionError, RuntimeError) as error:
         raise RuntimeError(
             f"no Ray cluster answers at {address} ({_first_line(error)}); check it, or leave it out to run here"
         ) from error
-
-
-def disconnect() -> None:
-    """Leave the cluster; a private one stops."""
-    ray.shutdown()
+    try:
+        yield
+    finally:
+        if private and "ray.serve" in sys.modules:
+            # Serve remembers its controller in this process, and would look for it in the next cluster.
+            sys.modules["ray.serve"].shutdown()
+        ray.shutdown()
 
 
 def address() -> str:

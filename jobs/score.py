@@ -4,7 +4,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import numpy as np
 
@@ -20,32 +20,21 @@ _BUSY_S = 0.5
 @contextmanager
 def open_oracle(config: Config, say: Callable[[str], None]) -> Iterator[Oracle]:
     """The oracle that the configuration names, ready to be asked; what was started here ends here."""
-    if config.oracle.engine == "none":
-        raise ValueError("oracle.engine: none asks nobody, so nothing can be scored; take vllm or transformers")
     if config.oracle.engine == "transformers":
         from graphdrl.oracle.tiny.local import TransformersOracle
 
-        oracle: Oracle = TransformersOracle(config.oracle.model, store=ScoreStore(config.oracle.score_store))
-        try:
+        with closing(TransformersOracle(config.oracle.model, store=ScoreStore(config.oracle.score_store))) as oracle:
             yield oracle
-        finally:
-            oracle.close()
         return
-    from cluster import connect, disconnect, num_gpus
+    from cluster import joined, num_gpus
     from graphdrl.oracle.clients import HandleOracle
 
     say("starting Ray and the oracle")
-    connect()
-    try:
+    with joined():
         start_application(config, min(1, num_gpus()))
         wait_for_application()
-        oracle = HandleOracle(APPLICATION)
-        try:
-            yield oracle
-        finally:
-            oracle.close()
-    finally:
-        disconnect()
+        with closing(HandleOracle(APPLICATION)) as client:
+            yield client
 
 
 def score_images(

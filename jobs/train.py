@@ -107,14 +107,11 @@ def _train_here(start: Start, say: Say) -> ImageSet:
 
 
 def _train_on_ray(start: Start, say: Say) -> ImageSet:
-    from cluster import connect, disconnect
+    from cluster import joined
 
     say("starting Ray")
-    connect()
-    try:
+    with joined():
         return _train_beside_oracle(start, say)
-    finally:
-        disconnect()
 
 
 def _train_beside_oracle(start: Start, say: Say) -> ImageSet:

@@ -7,7 +7,6 @@ import numpy as np
 from graphdrl.bench.registry import Say
 from graphdrl.bench.runs import QUICKSTART, fresh_folder, run_config
 from graphdrl.config import load_config
-from graphdrl.training import Run
 
 _COMPARED = ("dci_d", "mig", "reconstruction_mse")
 _BETAS = (1, 4)
@@ -21,11 +20,12 @@ def run(say: Say) -> dict[str, Any]:
     """
     with fresh_folder() as folder:
         say("GEM, with the oracle beside it")
-        gem, gem_folder = run_config(folder, "gem")
+        gem_run = run_config(folder, "gem")
+        gem, rows = gem_run.read_summary(), gem_run.read_metrics()
         say("GEM without its graph, on the same scores")
-        no_graph, _ = run_config(folder, "no-graph", "parameters.use_graph=false", "relations.decorrelate=false")
+        without = ("parameters.use_graph=false", "relations.decorrelate=false")
+        no_graph = run_config(folder, "no-graph", *without).read_summary()
         rivals = [_beta_vae(folder, beta, say) for beta in _BETAS]
-        rows = Run(gem_folder).read_metrics()
     figures = {name: gem["metrics"][name] for name in _COMPARED}
     figures |= {f"{name}_no_graph": no_graph["metrics"][name] for name in _COMPARED}
     better = {"dci_d": max, "mig": max, "reconstruction_mse": min}
@@ -48,7 +48,7 @@ def _beta_vae(folder: str, beta: float, say: Say) -> dict[str, Any]:
         f"training.batch_size={images}",
         "oracle.engine=none",
     )
-    return run_config(folder, f"beta-{beta}", *overrides)[0]
+    return run_config(folder, f"beta-{beta}", *overrides).read_summary()
 
 
 def _speed(rows: list[dict[str, Any]], scoring: bool) -> float:

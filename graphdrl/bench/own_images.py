@@ -22,7 +22,7 @@ def run(say: Say) -> dict[str, Any]:
         say(f"a folder of PNG files in the style {_STYLE}")
         pictures = Path(folder) / "pictures"
         write_folder(pictures, 1_500, 64, HELD_OUT_SEED, _STYLE)
-        named, where = run_config(
+        named = run_config(
             folder,
             "own-folder",
             f"data={{path: {pictures}}}",
@@ -30,9 +30,9 @@ def run(say: Say) -> dict[str, Any]:
             "oracle.num_scored=1000",
             *_SHORT,
         )
-        found = recovery(Run(where).read_version(Run(where).versions()[-1]).edges, _truth())
+        found = recovery(named.read_version(named.versions()[-1]).edges, _truth())
         say("patches of real photographs, nodes discovered")
-        patches, where = run_config(
+        patches = run_config(
             folder,
             "photographs",
             "data={source: photographs, num_images: 2000, num_test: 0}",
@@ -41,11 +41,11 @@ def run(say: Say) -> dict[str, Any]:
             "oracle.num_scored=400",
             *_SHORT,
         )
-        nodes = Run(where).read_nodes()
-    return {
-        "folder": _shown(named) | {"style": _STYLE, "relations": found},
-        "photographs": _shown(patches) | {"named": [node["name"] for node in nodes if not _is_unnamed(node)]},
-    }
+        names = [node["name"] for node in patches.read_nodes() if node["name"] != f"factor_{node['dimension']}"]
+        return {
+            "folder": _shown(named) | {"style": _STYLE, "relations": found},
+            "photographs": _shown(patches) | {"named": names},
+        }
 
 
 def _truth() -> Any:
@@ -54,9 +54,6 @@ def _truth() -> Any:
     return true_relations(HIGHEST_GRADE * network.sample(200_000, 0)[:, columns])
 
 
-def _is_unnamed(node: dict[str, Any]) -> bool:
-    return node["name"] == f"factor_{node['dimension']}"
-
-
-def _shown(summary: dict[str, Any]) -> dict[str, Any]:
+def _shown(run: Run) -> dict[str, Any]:
+    summary = run.read_summary()
     return {name: summary[name] for name in ("images_trained", "images_scored", "edge_versions", "seconds")}

@@ -10,5 +10,4 @@ def run(say: Say) -> dict[str, Any]:
     """The run's summary.json."""
     with fresh_folder() as folder:
         say("training")
-        summary, _ = run_config(folder, "quickstart")
-    return summary
+        return run_config(folder, "quickstart").read_summary()

@@ -1,14 +1,16 @@
-"""Trainings that benchmarks compare: fresh runs in a folder of their own."""
+"""Trainings that benchmarks compare: the command itself, in fresh processes and a folder of their own."""
 
-import time
+import subprocess
+import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from graphdrl.config import load_config
-from jobs import begin, train
+from graphdrl.training import Run
 
 QUICKSTART = Path("configs/quickstart.yaml")
+
+_COMMAND = (sys.executable, "-c", "from graphdrl.cli import main; main()", "train", str(QUICKSTART))
 
 
 def fresh_folder() -> TemporaryDirectory[str]:
@@ -16,14 +18,13 @@ def fresh_folder() -> TemporaryDirectory[str]:
     return TemporaryDirectory(prefix="graphdrl-bench-")
 
 
-def run_config(
-    folder: str | Path, name: str, *overrides: str, replay: Path | None = None
-) -> tuple[dict[str, Any], Path]:
-    """Train the quickstart's configuration under overrides; its summary and its run's folder.
+def run_config(folder: str | Path, name: str, *overrides: str) -> Run:
+    """Train the quickstart's configuration under overrides, as `graphdrl train` does.
 
-    replay: folder of a run whose schedule of relations versions is taken again.
+    Raises RuntimeError with the command's own last words when it fails.
     """
-    where = [f"name={name}", f"runs={folder}", f"oracle.score_store={folder}/score_store"]
-    start = begin(load_config(QUICKSTART, [*where, *overrides]), replay)
-    finished = train(start, time.time(), lambda text: None)
-    return finished.summary, finished.run.folder
+    where = (f"name={name}", f"runs={folder}", f"oracle.score_store={folder}/score_store")
+    done = subprocess.run([*_COMMAND, *where, *overrides], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"the run {name} failed: {' '.join(done.stderr.split())[-600:]}")
+    return Run(Path(folder) / name)

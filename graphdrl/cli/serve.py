@@ -16,14 +16,13 @@ def serve(
 ) -> None:
     """Serve the oracle until Ctrl-C; trainers on the same cluster find it by itself."""
     from cluster import address as cluster_address
-    from cluster import connect, disconnect, num_gpus
+    from cluster import joined, num_gpus
     from graphdrl.config import load_config
     from jobs import start_application, wait_for_application
 
     path, overrides = split_words(words)
     config = load_config(path, overrides)
-    connect(address)
-    try:
+    with joined(address):
         start_application(config, min(1, num_gpus()), http_port=port)
         wait_for_application()
         typer.echo(
@@ -32,5 +31,3 @@ def serve(
         )
         while True:
             time.sleep(3600)
-    finally:
-        disconnect()
