@@ -4,7 +4,6 @@ import subprocess
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from graphdrl.training import Run
 

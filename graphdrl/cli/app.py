@@ -8,6 +8,9 @@ from rich.console import Console
 
 from graphdrl.cli import bench, doctor, evaluate, relations, report, score, serve, train
 
+_INTERRUPTED = 130
+"""What typer makes of Ctrl-C."""
+
 app = typer.Typer(
     name="graphdrl",
     help="Train disentangled image models that know how their factors hang together.",
@@ -36,9 +39,10 @@ def main() -> None:
             f"[red]error:[/red] {_sentence(error)}", highlight=False, markup=True
         )
         sys.exit(1)
-    except KeyboardInterrupt:
-        Console(stderr=True).print("stopped; `graphdrl train --resume RUN` goes on from the last checkpoint")
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == _INTERRUPTED:
+            print("stopped; `graphdrl train --resume RUN` goes on from a training's last checkpoint", file=sys.stderr)
+        raise
 
 
 def _sentence(error: BaseException) -> str:

@@ -1,5 +1,6 @@
 """What `score` and `relations` have in common: a folder of images, names to ask for, and the oracle's answers."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -26,9 +27,20 @@ class Asked:
 
 
 def ask_about_folder(
-    folder: Path, attributes: str, num_images: int, size: int, overrides: list[str] | None, engine: str
+    folder: Path,
+    attributes: str,
+    num_images: int,
+    size: int,
+    overrides: list[str],
+    engine: str,
+    *,
+    fewest_attributes: int = 1,
+    fewest_images: int = 1,
 ) -> Asked:
-    """Read the folder, start the oracle, ask; corrupt files are skipped, counted and listed."""
+    """Read the folder, start the oracle, ask; corrupt files are skipped, counted and listed.
+
+    Raises ValueError, before the oracle starts, when there are fewer attributes or images than the asker needs.
+    """
     from rich.console import Console
 
     from graphdrl.config import load_config
@@ -36,20 +48,27 @@ def ask_about_folder(
     from jobs import check_attributes, open_oracle, score_images, subset
 
     names = tuple(dict.fromkeys(name.strip() for name in attributes.split(",") if name.strip()))
-    if not names:
-        raise ValueError("no attributes were given; name them by commas, as in --attributes bald,beard,glasses")
+    if len(names) < fewest_attributes:
+        raise ValueError(
+            f"{len(names)} attributes were given and {fewest_attributes} or more are needed; "
+            "name them by commas, as in --attributes bald,beard,glasses"
+        )
     backend = "local" if engine == "transformers" else "ray"
     settings = [
-        f"data.path={folder}",
+        f"data.path={json.dumps(str(folder))}",
         f"data.image_size={size}",
         f"oracle.engine={engine}",
         f"training.backend={backend}",
     ]
-    config = load_config(None, [*settings, *(overrides or [])])
+    config = load_config(None, [*settings, *overrides])
+    if config.oracle.engine == "none":
+        raise ValueError("oracle.engine: none asks nobody, so nothing can be scored; take vllm or transformers")
     check_attributes(names, config.oracle.model)
     images = prepare("folder", {"path": folder}, None, size, config.seed, config.runs / ".data")
-    console = Console(stderr=True)
     rows = subset(images, num_images, config.seed)
+    if len(rows) < fewest_images:
+        raise ValueError(f"{len(rows)} images are too few, {fewest_images} or more are needed; give a larger folder")
+    console = Console(stderr=True)
     with console.status("starting") as status, open_oracle(config, status.update) as oracle:
         answers = score_images(oracle, images.images[rows], names, config, status.update)
     console.print(f"{len(rows):,} images scored, {len(images.skipped):,} files skipped")

@@ -19,13 +19,14 @@ def relations(
     overrides: Overrides = None,
 ) -> None:
     """Let the oracle look at a folder of images; a page says what goes with what, both ways, and how surely."""
-    from graphdrl.relations import estimate
+    from graphdrl.relations import FEWEST_IMAGES, estimate, load_estimator
     from graphdrl.report import RelationsContent, write_relations_page
     from jobs import scores_of
 
-    asked = ask_about_folder(folder, attributes, num_images, size, overrides, engine)
-    if len(asked.attributes) < 2:
-        raise ValueError("relations need two attributes or more; name more of them by commas")
+    load_estimator(estimator)  # a wrong name is said before anybody is asked
+    asked = ask_about_folder(
+        folder, attributes, num_images, size, overrides or [], engine, fewest_attributes=2, fewest_images=FEWEST_IMAGES
+    )
     scores = scores_of(asked.answers, len(asked.rows), len(asked.images))
     shown = {asked.images.ids[row]: asked.images.images[row] for row in asked.rows}
     write_relations_page(

@@ -21,7 +21,7 @@ def score(
     from graphdrl.training import write_scores
     from jobs import scores_of
 
-    asked = ask_about_folder(folder, attributes, num_images, size, overrides, engine)
+    asked = ask_about_folder(folder, attributes, num_images, size, overrides or [], engine)
     names = dict(zip(asked.images.ids, asked.images.names, strict=True))
     write_scores(scores_of(asked.answers, len(asked.rows), len(asked.images)), out, names)
     typer.echo(out)

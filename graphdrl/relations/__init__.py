@@ -2,12 +2,13 @@
 
 from graphdrl.relations.edges import Edges, NodeMap, RelationsVersion
 from graphdrl.relations.estimators import estimator_names, load_estimator
-from graphdrl.relations.intervals import estimate, estimate_many
+from graphdrl.relations.intervals import FEWEST_IMAGES, estimate, estimate_many
 from graphdrl.relations.recovery import recovery, true_relations
 from graphdrl.relations.updater import Updater, relations_key
 from graphdrl.relations.weights import decorrelating_weights, latent_correlation
 
 __all__ = [
+    "FEWEST_IMAGES",
     "Edges",
     "NodeMap",
     "RelationsVersion",
