@@ -30,6 +30,9 @@ app.command("doctor")(doctor.doctor)
 
 def main() -> None:
     """Run the command line; what a user can mend ends in one sentence and exit code 1."""
+    # Loading a model is not worth a progress bar and a warning of transformers' own.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
         app()
     except (ValueError, OSError, RuntimeError, ImportError) as error:
