@@ -76,6 +76,19 @@ def test_of_a_step_that_was_done_again_the_later_row_counts(tmp_path) -> None:
     assert [(row["step"], row["loss"]) for row in run.read_metrics()] == [(1, 1.0), (2, 3.0)]
 
 
+def test_what_lies_beyond_the_step_that_a_run_resumes_from_is_forgotten(tmp_path) -> None:
+    run = Run(tmp_path)
+    for step in (5, 10, 15):
+        append_line(run.metrics, {"step": step, "loss": float(step)})
+    for step, version in ((4, 1), (10, 2)):
+        append_line(run.schedule, {"step": step, "version": version})
+    run.forget_after(10)
+    assert [row["step"] for row in run.read_metrics()] == [5, 10]
+    assert run.read_schedule() == [(4, 1)], "the version of step 10 was taken after the checkpoint of 10 steps"
+    run.forget_after(0)
+    assert run.read_metrics() == run.read_schedule() == []
+
+
 def test_scores_are_one_row_an_image(tmp_path, scores: Scores) -> None:
     run = Run(tmp_path)
     run.write_scores(scores)
