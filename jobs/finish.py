@@ -142,7 +142,7 @@ def _counts(run: Run, config: Config, versions: list[RelationsVersion]) -> dict[
         "oracle_wait_fraction": round(last["oracle_wait_fraction"], 5),
         "oracle_engine": config.oracle.engine,
         "oracle_model": config.oracle.model,
-        "num_workers": 1 if local else config.training.num_workers,
+        "num_workers": run.last_num_workers(),
         "zero_stage": 0 if local else config.training.zero_stage,
         "backend": config.training.backend,
         "device": "cuda" if torch.cuda.is_available() and config.training.use_gpu is not False else "cpu",

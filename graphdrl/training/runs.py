@@ -69,6 +69,11 @@ class Run:
         complete = sorted(path.parent for path in self.folder.glob("checkpoints/step_*/state.json"))
         return complete[-1] if complete else None
 
+    def last_num_workers(self) -> int:
+        """Ranks that wrote the newest checkpoint: with few GPUs they are fewer than the configuration asks for."""
+        folder = self.last_checkpoint()
+        return len(list(folder.glob("rank_*.json"))) if folder else 0
+
     def keep_checkpoints(self, number: int) -> None:
         """Delete all but the newest `number` complete checkpoints."""
         complete = sorted(path.parent for path in self.folder.glob("checkpoints/step_*/state.json"))
