@@ -23,7 +23,7 @@ class GEMParameters(MethodParameters):
     rank_weight: float = Field(default=100.0, ge=0, le=10_000, description="weight of an attribute's rank loss")
     rank_warmup: float = Field(default=0.1, ge=0, le=1, description="share of the steps over which it rises from 0")
     decode_scored: bool = Field(
-        default=True, description="whether scored images are reconstructed too: false saves a third of a step"
+        default=True, description="whether scored images are reconstructed too: false saves nearly half of a step"
     )
     nodes: Literal["ranked", "discovered"] = Field(
         default="ranked", description="ranked: scores order the named codes; discovered: named after training"

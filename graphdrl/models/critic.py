@@ -14,7 +14,7 @@ class JointCritic(nn.Module):
     """D(x, z): images [B, 3, S, S] and codes [B, Z] to logits [B].
 
     Trained by softplus(-D) on encoder pairs and softplus(D) on decoder pairs, its optimum is log q(x, z) / p(x, z).
-    Per pair it costs about an eighth of the encoder and decoder together.
+    A pair costs about an eighth of the multiply-adds of encoder and decoder together.
     """
 
     def __init__(self, image_size: int, num_latents: int, width: int = 24, hidden: int = 128) -> None:
