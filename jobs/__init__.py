@@ -2,7 +2,7 @@
 
 from jobs.assemble import attributes_of, source_parameters, training_images
 from jobs.checks import check_attributes, check_job
-from jobs.finish import Finished, finish, known_relations, test_images, write_run_report
+from jobs.finish import Finished, finish, held_out_images, known_relations, write_run_report
 from jobs.oracle import start_application, wait_for_application
 from jobs.score import open_oracle, score_images, scores_of, subset
 from jobs.train import Start, begin, resume, train
@@ -15,6 +15,7 @@ __all__ = [
     "check_attributes",
     "check_job",
     "finish",
+    "held_out_images",
     "known_relations",
     "open_oracle",
     "resume",
@@ -23,7 +24,6 @@ __all__ = [
     "source_parameters",
     "start_application",
     "subset",
-    "test_images",
     "train",
     "training_images",
     "wait_for_application",

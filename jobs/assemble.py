@@ -161,7 +161,9 @@ def _engines(
         attributes=attributes,
     )
     generator, critic = method.build(shape)
-    generator.mixed_precision = settings.precision == "bf16"
+    generator.mixed_precision = settings.precision == "bf16" or (
+        settings.precision == "auto" and has_bf16(context.device)
+    )
     optimizer = OptimizerSettings(settings.learning_rate, settings.steps, clip_norm=settings.clip_norm)
     images = (settings.batch_size + settings.pair_groups * settings.group_size) // context.world_size
     return Engines(
@@ -206,6 +208,14 @@ def _namer(
         at_steps=frozenset(max(1, int(share * steps)) for share in naming.at),
         least_slope=naming.least_slope,
     )
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether the hardware multiplies in bfloat16; where it does not, bf16 is emulated and slower than fp32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities = torch.cpu.get_capabilities()
+    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
 def set_threads(config: Config) -> None:

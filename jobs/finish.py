@@ -13,7 +13,7 @@ from graphdrl.models import GEM
 from graphdrl.oracle import HIGHEST_GRADE
 from graphdrl.relations import RelationsVersion, recovery, true_relations
 from graphdrl.report import ReportContent, Traversal, curves_from_rows, write_report
-from graphdrl.training import Run, measure
+from graphdrl.training import Run, codes_and_error, measure
 from jobs.assemble import attributes_of, source_parameters
 
 _TRUTH_DRAWS = 200_000
@@ -45,13 +45,13 @@ def finish(config: Config, started: float, images: ImageSet) -> Finished:
     run = Run(config.folder)
     model = GEM.from_pretrained(run.model)
     truth = known_relations(config)
-    test = test_images(config)
+    test = held_out_images(config)
     versions = [run.read_version(number) for number in run.versions()]
     keep_examples(run, test or images)
     summary: dict[str, Any] = _counts(run, config, versions)
     summary |= {"images": len(images), "images_skipped": len(images.skipped)}
     if test is not None and test.grades is not None:
-        summary["metrics"] = measure(model, test, config.seed)
+        summary["metrics"] = measure(model, test, config.seed) | _error_as_trained(model, config)
     if versions:
         summary["relations"] = _relations(versions[-1], truth)
     # The report takes part in the time that it names: write it, then write down how long all of it took.
@@ -61,6 +61,12 @@ def finish(config: Config, started: float, images: ImageSet) -> Finished:
     summary["seconds"] = round(time.time() - started, 1)
     run.write_summary(summary)
     return Finished(run, summary)
+
+
+def _error_as_trained(model: GEM, config: Config) -> dict[str, float]:
+    """Reconstruction on new images drawn as the training images were: supervision by decorrelated images is no help."""
+    images = held_out_images(config, independent=False)
+    return {"reconstruction_mse_correlated": codes_and_error(model, images.images)[1]} if images else {}
 
 
 def known_relations(config: Config) -> np.ndarray | None:
@@ -79,12 +85,15 @@ def known_relations(config: Config) -> np.ndarray | None:
     )
 
 
-def test_images(config: Config) -> ImageSet | None:
-    """Images of independently drawn factors to measure on; None where factors are unknown."""
+def held_out_images(config: Config, independent: bool = True) -> ImageSet | None:
+    """Images that training never saw, of independently drawn factors; None where factors are unknown.
+
+    independent: False draws them as the training images were drawn.
+    """
     source = load_source(config.data.source, **source_parameters(config))
     if source.network is None or not config.data.num_test:
         return None
-    return source.draw(config.data.num_test, config.data.image_size, config.seed + _TEST_SEED, independent=True)
+    return source.draw(config.data.num_test, config.data.image_size, config.seed + _TEST_SEED, independent)
 
 
 def keep_examples(run: Run, images: ImageSet) -> None:

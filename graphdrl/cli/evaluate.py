@@ -12,13 +12,13 @@ def evaluate(run: Annotated[Path, typer.Argument(help="A finished run, such as r
     from graphdrl.config import load_config
     from graphdrl.models import GEM
     from graphdrl.training import Run, measure
-    from jobs import test_images
+    from jobs import held_out_images
 
     folder = Run(run)
     if not folder.model.exists():
         raise ValueError(f"{run} has no trained model (model/ is missing); train one, or resume it with --resume")
     config = load_config(folder.config)
-    test = test_images(config)
+    test = held_out_images(config)
     if test is None:
         raise ValueError(
             f"nobody knows the factors of {config.data.source} images, so there is nothing to measure against"

@@ -91,7 +91,9 @@ class TrainingConfig(Section):
     cpus_per_worker: float = Field(0.5, gt=0, description="CPUs that Ray reserves for each worker")
     threads_per_worker: int = Field(1, ge=1, description="torch threads of each worker, on CPU")
     use_gpu: bool | None = Field(None, description="null: when the machine has one")
-    precision: Literal["fp32", "bf16"] = Field("bf16", description="of the forward pass; weights stay fp32")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="of the forward pass, weights stay fp32; auto: bf16 where the hardware has it"
+    )
     steps: int = Field(1_000, ge=1, description="optimiser steps")
     batch_size: int = Field(32, ge=1, description="plain images of a global step")
     pair_groups: int = Field(2, ge=1, description="groups of scored images in a global step")

@@ -4,7 +4,7 @@ from graphdrl.training.asking import Asker, choose_for_scoring
 from graphdrl.training.batches import Batches, StepShape
 from graphdrl.training.context import LocalContext, TrainContext
 from graphdrl.training.engine import Engine, LocalEngine, OptimizerSettings, frozen_weights
-from graphdrl.training.evaluate import measure
+from graphdrl.training.evaluate import codes_and_error, measure
 from graphdrl.training.loggers import JsonLines, Logger, TensorBoard
 from graphdrl.training.loop import LoopSettings, Parts, Progress, Training
 from graphdrl.training.naming import Namer
@@ -41,6 +41,7 @@ __all__ = [
     "TrainContext",
     "Training",
     "choose_for_scoring",
+    "codes_and_error",
     "frozen_weights",
     "measure",
     "train_step",
