@@ -73,6 +73,9 @@ TERMS: dict[str, Term] = {
     "metrics.modularity": Term("Modularity", "Does each dimension share information with one factor only?", "unit"),
     "metrics.explicitness": Term("Explicitness", "Can a linear classifier read the factors off the code?", "unit"),
     "metrics.irs": Term("IRS", "Do dimensions hold still when other factors than their own change?", "unit"),
+    "metrics.reconstruction_mse_correlated": Term(
+        "Reconstruction error, as trained", "The same on new images drawn as the training images were."
+    ),
     "metrics.reconstruction_mse": Term(
         "Reconstruction error", "Mean squared error a pixel and channel, with intensities in [0, 1]; less is better."
     ),
