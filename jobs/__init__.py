@@ -2,7 +2,7 @@
 
 from jobs.assemble import attributes_of, source_parameters, training_images
 from jobs.checks import check_attributes, check_job
-from jobs.finish import Finished, finish, held_out_images, known_relations, write_run_report
+from jobs.finish import Finished, finish, held_out_images, known_relations, measured, write_run_report
 from jobs.oracle import start_application, wait_for_application
 from jobs.score import open_oracle, score_images, scores_of, subset
 from jobs.train import Start, begin, resume, train
@@ -17,6 +17,7 @@ __all__ = [
     "finish",
     "held_out_images",
     "known_relations",
+    "measured",
     "open_oracle",
     "resume",
     "score_images",

@@ -50,8 +50,8 @@ def finish(config: Config, started: float, images: ImageSet) -> Finished:
     keep_examples(run, test or images)
     summary: dict[str, Any] = _counts(run, config, versions)
     summary |= {"images": len(images), "images_skipped": len(images.skipped)}
-    if test is not None and test.grades is not None:
-        summary["metrics"] = measure(model, test, config.seed) | _error_as_trained(model, config)
+    if test is not None:
+        summary["metrics"] = measured(model, config, test)
     if versions:
         summary["relations"] = _relations(versions[-1], truth)
     # The report takes part in the time that it names: write it, then write down how long all of it took.
@@ -63,10 +63,15 @@ def finish(config: Config, started: float, images: ImageSet) -> Finished:
     return Finished(run, summary)
 
 
-def _error_as_trained(model: GEM, config: Config) -> dict[str, float]:
-    """Reconstruction on new images drawn as the training images were: supervision by decorrelated images is no help."""
-    images = held_out_images(config, independent=False)
-    return {"reconstruction_mse_correlated": codes_and_error(model, images.images)[1]} if images else {}
+def measured(model: GEM, config: Config, test: ImageSet) -> dict[str, float | str]:
+    """A model's figures on `held_out_images`, and its reconstruction of new images drawn as those of training.
+
+    There, supervision by decorrelated images is no help.
+    """
+    as_trained = held_out_images(config, independent=False)
+    assert as_trained is not None
+    error = codes_and_error(model, as_trained.images)[1]
+    return measure(model, test, config.seed) | {"reconstruction_mse_correlated": error}
 
 
 def known_relations(config: Config) -> np.ndarray | None:

@@ -11,8 +11,8 @@ def evaluate(run: Annotated[Path, typer.Argument(help="A finished run, such as r
     """Measure disentanglement and reconstruction of a run's model on independently drawn images; prints JSON."""
     from graphdrl.config import load_config
     from graphdrl.models import GEM
-    from graphdrl.training import Run, measure
-    from jobs import held_out_images
+    from graphdrl.training import Run
+    from jobs import held_out_images, measured
 
     folder = Run(run)
     if not folder.model.exists():
@@ -23,4 +23,4 @@ def evaluate(run: Annotated[Path, typer.Argument(help="A finished run, such as r
         raise ValueError(
             f"nobody knows the factors of {config.data.source} images, so there is nothing to measure against"
         )
-    typer.echo(json.dumps(measure(GEM.from_pretrained(folder.model), test, config.seed), indent=2))
+    typer.echo(json.dumps(measured(GEM.from_pretrained(folder.model), config, test), indent=2))

@@ -175,7 +175,7 @@ def test_ctrl_c_says_how_to_go_on_and_leaves_a_run_to_resume(tmp_path: Path) -> 
     ) as process:
         give_up_at = time.monotonic() + 200
         while Run(tmp_path / "run").last_checkpoint() is None:
-            assert process.poll() is None
+            assert process.poll() is None, process.communicate()[1]
             assert time.monotonic() < give_up_at
             time.sleep(0.2)
         os.kill(process.pid, signal.SIGINT)
