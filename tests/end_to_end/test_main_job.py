@@ -177,7 +177,8 @@ def resumed(folder: Path, killed: Killed, cluster: str) -> Run:
 @pytest.fixture(scope="module")
 def another(folder: Path, resumed: Run, cluster: str) -> Run:
     """A new run on the same images, under ZeRO-3."""
-    words = ("name=another", "training.steps=150", "training.zero_stage=3", *TINY)
+    small = ("training.batch_size=4", "training.group_size=4", "data.num_test=100")
+    words = ("name=another", "training.steps=150", "training.zero_stage=3", *TINY, *small)
     Command(folder, "train", ROOT / "configs" / "quickstart.yaml", *words, RAY_ADDRESS=cluster).finish()
     return Run(folder / "runs" / "another")
 
