@@ -172,6 +172,7 @@ def start_oracle(
     wait: False returns at once; `wait_for_oracle` then says whether it came up.
     Raises OracleError, in one sentence, when it cannot start or when another model runs under that name.
     """
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
     folder = model_folder(settings.model)
     if settings.model == BUILTIN and not (Path(folder) / "config.json").is_file():
         raise OracleError(f"the built-in model's weights are missing at {folder}: install graphdrl again")
@@ -189,7 +190,6 @@ def start_oracle(
 
 
 def _deploy(settings: OracleSettings, name: str, make_engine: EngineMaker) -> None:
-    logging.getLogger("ray.serve").setLevel(logging.WARNING)
     _open_door(settings)
     target = ray_serve.RunTarget(
         target=bind(settings, make_engine), name=name, route_prefix=f"/{name}" if settings.http_port else None
