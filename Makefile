@@ -15,7 +15,16 @@ test: $(VENV)/.installed-$(EXTRA)
 
 test-system: $(VENV)/.installed-$(EXTRA)
 	command -v chromium >/dev/null 2>&1 || { test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -y -qq chromium; }
+	command -v promtool >/dev/null 2>&1 || $(MAKE) $(BIN)/promtool
 	$(BIN)/python -m pytest -m system tests/system
+
+# Prometheus' programs out of the distribution's package, not installed: that would also start a service, open to all.
+$(BIN)/promtool:
+	if test "$$(id -u)" = 0; then apt-get update -qq; fi
+	rm -rf $(VENV)/package && mkdir -p $(VENV)/package && cd $(VENV)/package && apt-get download -qq prometheus
+	dpkg-deb --fsys-tarfile $(VENV)/package/prometheus_*.deb \
+	  | tar -x -C $(BIN) --strip-components=3 ./usr/bin/prometheus ./usr/bin/promtool
+	rm -r $(VENV)/package
 
 check: $(VENV)/.installed-$(EXTRA)
 	$(BIN)/ruff check .

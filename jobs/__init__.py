@@ -2,21 +2,26 @@
 
 from jobs.assemble import attributes_of, source_parameters, training_images
 from jobs.checks import check_attributes, check_job
+from jobs.evaluate_oracle import Evaluated, LabelledImages, evaluate_oracle, labelled_images
 from jobs.finish import Finished, finish, held_out_images, known_relations, measured, write_run_report
 from jobs.oracle import start_application, wait_for_application
 from jobs.score import open_oracle, score_images, scores_of, subset
 from jobs.train import Start, begin, resume, train
 
 __all__ = [
+    "Evaluated",
     "Finished",
+    "LabelledImages",
     "Start",
     "attributes_of",
     "begin",
     "check_attributes",
     "check_job",
+    "evaluate_oracle",
     "finish",
     "held_out_images",
     "known_relations",
+    "labelled_images",
     "measured",
     "open_oracle",
     "resume",

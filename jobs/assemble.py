@@ -12,6 +12,7 @@ from graphdrl.config import Config
 from graphdrl.images import ImageSet, Loader, load_source, prepare
 from graphdrl.methods import Method, ModelShape, load_method, method_classes
 from graphdrl.oracle import Oracle, load_prompt, model_key
+from graphdrl.oracle.prompts import SCORE_PROMPTS
 from graphdrl.oracle.tiny.data import ATTRIBUTES as BUILTIN_ATTRIBUTES
 from graphdrl.relations import NodeMap, Updater, relations_key
 from graphdrl.training import (
@@ -50,7 +51,9 @@ class Identity:
 
 def identity_of(config: Config) -> Identity:
     """The model and the prompt that this run's scores come from."""
-    return Identity(model_key(config.oracle.model), load_prompt("score").version)
+    oracle = config.oracle
+    prompt = load_prompt(SCORE_PROMPTS[oracle.scoring], oracle.prompts)
+    return Identity(model_key(oracle.model, oracle.engine_args.get("revision")), prompt.version)
 
 
 def attributes_of(config: Config) -> tuple[str, ...]:

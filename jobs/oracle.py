@@ -21,16 +21,10 @@ def start_application(config: Config, num_gpus: float, http_port: int | None = N
     num_gpus = num_gpus if oracle.num_gpus is None else oracle.num_gpus
     # vLLM takes nearly a whole GPU unless it is told that others live there too.
     shared = {"gpu_memory_utilization": _SHARE_OF_GPU} if 0 < num_gpus < 1 else {}
-    settings = OracleSettings(
-        model=oracle.model,
-        num_replicas=oracle.num_replicas,
-        num_cpus=oracle.num_cpus,
-        num_gpus=num_gpus,
-        num_threads=oracle.num_threads,
-        score_store=oracle.score_store.resolve(),
-        engine_args=shared | oracle.engine_args,
-        http_port=http_port,
-    )
+    same = {name: value for name, value in dict(oracle).items() if name in OracleSettings.model_fields}
+    own = {"num_gpus": num_gpus, "engine_args": shared | oracle.engine_args, "http_port": http_port}
+    own["log"] = oracle.score_store / "oracle.jsonl"
+    settings = OracleSettings(**same | own)
     start_oracle(settings, name=APPLICATION, wait=False)
 
 

@@ -1,20 +1,16 @@
 """Scores a set of images without training: what `graphdrl score` and `graphdrl relations` run."""
 
-import time
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from contextlib import closing, contextmanager
 
 import numpy as np
 
 from graphdrl.config import Config
 from graphdrl.images import ImageSet
-from graphdrl.oracle import Answer, Busy, Oracle, Question, Scores
+from graphdrl.oracle import Answer, Oracle, Question, Scores, load_prompt
+from graphdrl.oracle.asking import as_answered
 from graphdrl.oracle.scores import ScoreStore
 from jobs.oracle import APPLICATION, start_application, wait_for_application
-
-_BUSY_S = 0.5
 
 
 @contextmanager
@@ -23,7 +19,8 @@ def open_oracle(config: Config, say: Callable[[str], None]) -> Iterator[Oracle]:
     if config.oracle.engine == "transformers":
         from graphdrl.oracle.tiny.local import TransformersOracle
 
-        with closing(TransformersOracle(config.oracle.model, store=ScoreStore(config.oracle.score_store))) as oracle:
+        prompt, store = load_prompt("score", config.oracle.prompts), ScoreStore(config.oracle.score_store)
+        with closing(TransformersOracle(config.oracle.model, prompt, store=store)) as oracle:
             yield oracle
         return
     from cluster import joined, num_gpus
@@ -41,33 +38,16 @@ def score_images(
     oracle: Oracle, images: np.ndarray, attributes: tuple[str, ...], config: Config, say: Callable[[str], None]
 ) -> list[Answer]:
     """Answers for images uint8 [N, S, S, 3], in order; a few questions are in flight at a time."""
-    size, answers = config.oracle.images_per_question, []
+    size = config.oracle.images_per_question
     starts = range(0, len(images), size)
-    waiting = deque(Question(images[at : at + size], attributes, client=config.name) for at in starts)
-    flying: deque[tuple[Question, Future[Answer]]] = deque()
+    questions = (Question(images[at : at + size], attributes, client=config.name) for at in starts)
+    answers: dict[int, Answer] = {}
     done = 0
-    while waiting or flying:
-        while waiting and len(flying) < config.oracle.max_in_flight:
-            flying.append((waiting[0], _submit(oracle, waiting[0])))
-            waiting.popleft()
-        question, future = flying.popleft()
-        try:
-            answers.append(future.result())
-        except Busy:
-            flying.appendleft((question, _submit(oracle, question)))
-            continue
-        done += len(answers[-1].image_ids)
+    for number, answer in as_answered(oracle, questions, config.oracle.max_in_flight):
+        answers[number] = answer
+        done += len(answer.image_ids)
         say(f"scored {done:,} of {len(images):,} images")
-    return answers
-
-
-def _submit(oracle: Oracle, question: Question) -> "Future[Answer]":
-    """Ask as soon as the oracle's queue has room: here nothing else is to be done meanwhile."""
-    while True:
-        try:
-            return oracle.submit(question)
-        except Busy:
-            time.sleep(_BUSY_S)
+    return [answers[number] for number in sorted(answers)]
 
 
 def scores_of(answers: list[Answer], chosen: int, of: int) -> Scores:

@@ -7,7 +7,7 @@ from typing import Any
 
 from graphdrl.config import Config, check, dump_config, load_config
 from graphdrl.images import ImageSet
-from graphdrl.oracle import Oracle
+from graphdrl.oracle import Oracle, load_prompt
 from graphdrl.oracle.scores import ScoreStore
 from graphdrl.training import LocalContext, LocalEngine, LocalRelations, Run, Training
 from jobs.assemble import assemble, identity_of, make_updater, set_threads, training_images
@@ -85,7 +85,8 @@ def _train_here(start: Start, say: Say) -> ImageSet:
     if _asks(start):
         from graphdrl.oracle.tiny.local import TransformersOracle  # the one way to an oracle without Ray and vLLM
 
-        oracle = TransformersOracle(config.oracle.model, store=ScoreStore(config.oracle.score_store))
+        prompt = load_prompt("score", config.oracle.prompts)
+        oracle = TransformersOracle(config.oracle.model, prompt, store=ScoreStore(config.oracle.score_store))
     relations = LocalRelations(updater, versions)
     training = assemble(
         config,

@@ -5,7 +5,9 @@ import secrets
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+from graphdrl.oracle.prompts import ScoringWay
 
 KEY_VARIABLE = "GRAPHDRL_API_KEY"
 
@@ -16,18 +18,43 @@ class OracleSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
     model: str = Field("builtin", description="builtin, or any model that vLLM can serve, by name or folder")
-    num_replicas: int = Field(1, ge=1, le=64, description="engines")
+    images: bool = Field(True, description="false: a language model without eyes, asked for beliefs alone")
+    num_replicas: int = Field(1, ge=0, le=64, description="engines; with max_replicas: to begin with")
+    min_replicas: int = Field(1, ge=0, le=64, description="fewest engines; 0: none when idle")
+    max_replicas: int | None = Field(None, ge=1, le=64, description="most engines, as the queue asks for; none: fixed")
+    idle_s: float = Field(300.0, gt=0, description="seconds of a short queue before engines are taken away")
+    tensor_parallel_size: int = Field(1, ge=1, le=64, description="GPUs (or CPU processes) that share one engine")
     num_cpus: float = Field(0.5, ge=0, description="CPUs that Ray reserves for each engine")
     num_gpus: float = Field(0.0, ge=0, description="GPUs for each engine")
     num_threads: int = Field(1, ge=1, description="threads of each CPU engine")
     engine_args: dict[str, Any] = Field(default_factory=dict, description="passed to vLLM as they are")
+    scoring: ScoringWay = Field("tokens", description="tokens: one an attribute; structured: one JSON answer an image")
+    prompts: Path | None = Field(
+        None, description="folder of own NAME.txt, in place of the prompts that come along"
+    )
+    calibration: Path | None = Field(None, description="what `graphdrl oracle-eval --save` wrote of this model")
     score_store: Path = Field(Path("runs/score_store"), description="folder of everything that was ever scored")
     max_queue: int = Field(20_000, ge=1, description="grades that may wait; beyond it questions are refused")
+    log: Path | None = Field(None, description="file of the front's structured log; none: its standard error")
     http_port: int | None = Field(None, ge=1, le=65_535, description="port of the HTTP door; none: there is no door")
     http_host: str = Field("127.0.0.1", description="address of the HTTP door")
     api_key: SecretStr | None = Field(
         None, description=f"what the HTTP door asks for; none: {KEY_VARIABLE}, or a key made and kept in door.key"
     )
+
+    @model_validator(mode="after")
+    def _check(self) -> "OracleSettings":
+        if self.max_replicas is not None and not self.min_replicas <= self.num_replicas <= self.max_replicas:
+            raise ValueError(
+                f"num_replicas {self.num_replicas} is not between min_replicas {self.min_replicas} and max_replicas "
+                f"{self.max_replicas}"
+            )
+        return self
+
+    @property
+    def most_replicas(self) -> int:
+        """Engines that there may ever be at once."""
+        return self.max_replicas or self.num_replicas
 
     def door_key(self) -> str:
         """The HTTP door's key: as given, from the environment, or made once and kept beside the score store."""

@@ -4,56 +4,94 @@ import asyncio
 import contextlib
 import difflib
 import gc
+import heapq
 import importlib
 import importlib.util
 import itertools
 import logging
+import math
 import os
 import queue
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
-from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from graphdrl.oracle.protocol import OracleError
-from serve.engine import EngineLost, Request
-from serve.wording import Wording
+from serve.engine import EngineLost, Request, Usage, Written
+from serve.wording import Prepared, Wording, read_distribution, read_written
 
 logger = logging.getLogger(__name__)
 
-_LONGEST_TEXT = 256
+T = TypeVar("T")
+
+_MOST_PAST = 4096
+"""Deadlines of what was answered in time that are kept until they pass."""
 
 
 @dataclass(eq=False)
 class _Call:
-    """One call's requests on their way through the engine; settled when the last is answered."""
+    """One call's requests on their way through the engine; settled when the last is answered.
 
-    requests: Sequence[Request]
-    answers: list[Any]
+    deadlines: when each request is of no use any more, on the monotonic clock.
+    completions: vLLM's answer to each, None where there is none.
+    waiting: the engine's number of a request -> its row.
+    """
+
+    prepared: Sequence[Prepared | Exception]
+    deadlines: list[float]
     loop: asyncio.AbstractEventLoop
     done: "asyncio.Future[None]"
-    inputs: list[Any] = field(default_factory=list)
-    started: float = field(default_factory=time.monotonic)
+    completions: list[Any] = field(default_factory=list)
     waiting: dict[str, int] = field(default_factory=dict)
+
+    def take(self, output: Any) -> None:
+        self.completions[self.waiting.pop(output.request_id)] = output.outputs[0]
+        if not self.waiting:
+            self.settle()
+
+    def expire(self, number: str) -> None:
+        del self.waiting[number]
+        if not self.waiting:
+            self.settle()
 
     def settle(self, error: Exception | None = None) -> None:
         def set_done() -> None:
             if not self.done.done():
                 self.done.set_result(None) if error is None else self.done.set_exception(error)
 
-        with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
-            self.loop.call_soon_threadsafe(set_done)
+        _tell(self.loop, set_done)
 
-    def is_late(self, row: int) -> bool:
-        deadline_s = self.requests[row].deadline_s
-        return deadline_s is not None and time.monotonic() - self.started > deadline_s
+
+@dataclass(eq=False)
+class _Stream:
+    """One request of vLLM's own server code, whose outputs are handed on as they come; None or an error ends them."""
+
+    prompt: Any
+    sampling: Any
+    loop: asyncio.AbstractEventLoop
+    outputs: "asyncio.Queue[Any]" = field(default_factory=asyncio.Queue)
+    waiting: set[str] = field(default_factory=set)
+
+    def take(self, output: Any) -> None:
+        _tell(self.loop, self.outputs.put_nowait, output)
+        if output.finished:
+            self.settle()
+
+    def settle(self, error: Exception | None = None) -> None:
+        self.waiting.clear()
+        _tell(self.loop, self.outputs.put_nowait, error)
+
+
+def _tell(loop: asyncio.AbstractEventLoop, function: Callable[..., Any], *arguments: Any) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
+        loop.call_soon_threadsafe(function, *arguments)
 
 
 class VllmEngine:
@@ -67,8 +105,10 @@ class VllmEngine:
         """Raises OracleError, in one sentence, when the model cannot be served."""
         self.model = model
         self._inbox: queue.SimpleQueue = queue.SimpleQueue()
-        self._calls: dict[str, _Call] = {}
+        self._asked: dict[str, _Call | _Stream] = {}
+        self._due: list[tuple[float, str]] = []
         self._numbers = itertools.count()
+        self._usage = Usage()
         self._error: Exception | None = None
         self._ready = threading.Event()
         self._wordsmith = ThreadPoolExecutor(1, "wording", lambda: _use_threads(threads))
@@ -83,15 +123,46 @@ class VllmEngine:
         widths = {len(request.allowed_tokens) for request in requests}
         if len(widths) > 1 or 0 in widths:
             raise ValueError("the requests of one call need the same number of allowed tokens, and at least one")
-        answers = await self._ask(requests)
-        unknown = np.full(max(widths, default=0), np.nan, np.float32)
-        return np.array([unknown if answer is None else answer for answer in answers], np.float32)
+        call = await self._ask(requests, writes=False)
+        answers = np.full((len(requests), max(widths, default=0)), np.nan, np.float32)
+        for row, (prepared, completion) in enumerate(zip(call.prepared, call.completions, strict=True)):
+            if isinstance(prepared, Prepared) and completion is not None:
+                answers[row] = read_distribution(completion, prepared.allowed)
+        return answers
 
-    async def generate(self, requests: list[Request]) -> list[str]:
-        """Text is cut after 256 tokens; a request that could not be answered gives an empty text."""
-        if any(request.allowed_tokens for request in requests):
-            raise ValueError("allowed tokens are weighed by probabilities(); generate() writes free text")
-        return [answer or "" for answer in await self._ask(requests)]
+    async def generate(self, requests: list[Request]) -> list[Written]:
+        call = await self._ask(requests, writes=True)
+        return [
+            read_written(request, prepared, completion, self._decode)
+            for request, prepared, completion in zip(requests, call.prepared, call.completions, strict=True)
+        ]
+
+    async def stream(self, prompt: Any, sampling: Any) -> AsyncGenerator[Any, None]:
+        """vLLM's outputs for a prompt and sampling parameters that its own server code made, as they come.
+
+        Raises vLLM's errors about the request, EngineLost when the engine broke down. Giving up frees the engine.
+        """
+        await self.health()
+        asked = _Stream(prompt, sampling, asyncio.get_running_loop())
+        self._inbox.put(asked)
+        try:
+            await self.health()
+            while (output := await asked.outputs.get()) is not None:
+                if isinstance(output, Exception):
+                    raise output
+                yield output
+        finally:
+            self._inbox.put((asked,))
+
+    async def word(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Run what turns words and images into tokens: its tokenizer and processor are used by one thread alone."""
+        await self.health()
+        return await asyncio.get_running_loop().run_in_executor(self._wordsmith, function, *arguments)
+
+    @property
+    def vllm(self) -> Any:
+        """vLLM's `LLMEngine`, whose configuration and renderer its server code reads; it is stepped here alone."""
+        return self._engine
 
     async def health(self) -> None:
         if self._error is not None:
@@ -99,24 +170,31 @@ class VllmEngine:
         if not self._thread.is_alive():
             raise EngineLost(f"the engine of model {self.model!r} has stopped")
 
+    def usage(self) -> Usage:
+        return self._usage
+
     def close(self) -> None:
         self._inbox.put(None)
         self._thread.join(timeout=30)
         self._wordsmith.shutdown(wait=False, cancel_futures=True)
 
-    async def _ask(self, requests: list[Request]) -> list[Any]:
-        await self.health()
+    async def _ask(self, requests: list[Request], writes: bool) -> _Call:
         loop = asyncio.get_running_loop()
-        call = _Call(requests, [None] * len(requests), loop, loop.create_future())
+        now = time.monotonic()
+        deadlines = [math.inf if one.deadline_s is None else now + one.deadline_s for one in requests]
+        call = _Call((), deadlines, loop, loop.create_future(), [None] * len(requests))
         try:
-            call.inputs = await loop.run_in_executor(self._wordsmith, self._wording.engine_inputs, requests)
+            call.prepared = await self.word(self._wording.prepare, requests, writes)
             self._inbox.put(call)
             await self.health()  # whoever put it too late for the engine's last look would wait for ever
             await call.done
         except asyncio.CancelledError:
             self._inbox.put((call,))
             raise
-        return call.answers
+        return call
+
+    def _decode(self, tokens: list[int]) -> str:
+        return self._engine.get_tokenizer().decode(tokens, skip_special_tokens=True)
 
     # What follows runs in the engine's own thread.
 
@@ -132,6 +210,7 @@ class VllmEngine:
             self._ready.set()
         try:
             while self._receive():
+                self._expire()
                 self._step()
             self._fail(EngineLost(f"the engine of model {self.model!r} was closed"))
         except Exception as error:
@@ -161,69 +240,91 @@ class VllmEngine:
         """Take in what was asked or given up, waiting only when there is nothing to do; False when closed."""
         while True:
             try:
-                message = self._inbox.get(block=not self._calls)
+                message = self._inbox.get(block=not self._asked)
             except queue.Empty:
                 return True
             if message is None:
                 return False
             if isinstance(message, _Call):
                 self._add(message)
+            elif isinstance(message, _Stream):
+                self._add_stream(message)
             else:
                 self._give_up(message[0])
 
     def _add(self, call: _Call) -> None:
-        from vllm.exceptions import VLLMClientError
-
-        for row, prepared in enumerate(call.inputs):
+        for row, (prepared, deadline) in enumerate(zip(call.prepared, call.deadlines, strict=True)):
             if isinstance(prepared, Exception):
                 logger.warning("model %r refused a question: %s", self.model, _first_line(prepared))
                 continue
-            if call.is_late(row):
+            if deadline <= time.monotonic():
                 continue
-            number = str(next(self._numbers))
-            try:
-                self._engine.add_request(number, prepared[0], _sampling(prepared[1]))
-            except (VLLMClientError, ValueError) as error:  # one prompt that is too long is no reason to stop
-                logger.warning("model %r refused a question: %s", self.model, _first_line(error))
+            number = self._admit(call, prepared.prompt, prepared.sampling)
+            if isinstance(number, Exception):  # one prompt that is too long is no reason to stop
+                logger.warning("model %r refused a question: %s", self.model, _first_line(number))
                 continue
             call.waiting[number] = row
-            self._calls[number] = call
+            if deadline < math.inf:
+                heapq.heappush(self._due, (deadline, number))
         if not call.waiting:
             call.settle()
+        if len(self._due) > 2 * len(self._asked) + _MOST_PAST:
+            self._due = sorted(due for due in self._due if due[1] in self._asked)
 
-    def _give_up(self, call: _Call) -> None:
-        self._engine.abort_request(list(call.waiting))
-        for number in call.waiting:
-            self._calls.pop(number, None)
+    def _add_stream(self, stream: _Stream) -> None:
+        number = self._admit(stream, stream.prompt, stream.sampling)
+        if isinstance(number, Exception):
+            stream.settle(number)
+        else:
+            stream.waiting.add(number)
+
+    def _admit(self, asked: _Call | _Stream, prompt: Any, sampling: Any) -> str | Exception:
+        from vllm.exceptions import VLLMClientError
+
+        number = str(next(self._numbers))
+        try:
+            self._engine.add_request(number, prompt, sampling)
+        except (VLLMClientError, ValueError) as error:
+            return error
+        self._asked[number] = asked
+        return number
+
+    def _give_up(self, asked: _Call | _Stream) -> None:
+        self._engine.abort_request(list(asked.waiting))
+        for number in asked.waiting:
+            self._asked.pop(number, None)
+
+    def _expire(self) -> None:
+        """Free the engine of what would come too late."""
+        while self._due and self._due[0][0] <= time.monotonic():
+            _, number = heapq.heappop(self._due)
+            call = self._asked.pop(number, None)
+            if isinstance(call, _Call):
+                self._engine.abort_request([number])
+                call.expire(number)
 
     def _step(self) -> None:
-        for output in self._engine.step():
-            call = self._calls.pop(output.request_id, None)
-            if call is None:
-                continue
-            row = call.waiting.pop(output.request_id)
-            call.answers[row] = self._read(call, row, output.outputs[0])
-            if not call.waiting:
-                call.settle()
-
-    @staticmethod
-    def _read(call: _Call, row: int, completion: Any) -> Any:
-        allowed = call.inputs[row][1]
-        if not allowed:
-            return completion.text
-        logs = np.array([completion.logprobs[0][token].logprob for token in allowed])
-        weights = np.exp(logs - logs.max())
-        return weights / weights.sum()
+        started = time.perf_counter()
+        outputs = self._engine.step()
+        prompts = written = 0
+        for output in outputs:
+            prompts += len(output.prompt_token_ids) if output.finished else 0
+            written += sum(len(completion.token_ids) for completion in output.outputs)
+            asked = self._asked.pop(output.request_id, None) if output.finished else self._asked.get(output.request_id)
+            if asked is not None:
+                asked.take(output)
+        usage, seconds = self._usage, time.perf_counter() - started
+        self._usage = Usage(usage.prompt_tokens + prompts, usage.written_tokens + written, usage.busy_s + seconds)
 
     def _fail(self, error: OracleError) -> None:
         self._error = error
-        for call in set(self._calls.values()):
-            call.settle(error)
-        self._calls.clear()
+        for asked in set(self._asked.values()):
+            asked.settle(error)
+        self._asked.clear()
         with contextlib.suppress(queue.Empty):
             while True:
                 message = self._inbox.get_nowait()
-                if isinstance(message, _Call):
+                if isinstance(message, _Call | _Stream):
                     message.settle(error)
 
 
@@ -237,23 +338,12 @@ def _without_garbage_collection():
         gc.enable()
 
 
-@lru_cache(maxsize=64)
-def _sampling(allowed: tuple[int, ...]) -> Any:
-    """How to answer: the distribution over the allowed tokens, or free text when there are none."""
-    from vllm.sampling_params import RequestOutputKind, SamplingParams
-
-    common = {"temperature": 0.0, "output_kind": RequestOutputKind.FINAL_ONLY, "skip_clone": True}
-    if not allowed:
-        return SamplingParams(max_tokens=_LONGEST_TEXT, **common)
-    tokens = list(allowed)
-    return SamplingParams(max_tokens=1, allowed_token_ids=tokens, logprob_token_ids=tokens, detokenize=False, **common)
-
-
 def _prepare_process(threads: int) -> None:
     """Settings that vLLM and torch read when they are imported."""
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     os.environ["OMP_NUM_THREADS"] = str(threads)
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    os.environ["VLLM_REGEX_COMPILATION_TIMEOUT_S"] = "0"  # patterns are our own: no two threads for each answer
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")  # its warnings are about choices made here on purpose
     import torch
 
@@ -310,6 +400,7 @@ def _load_model_class(model: str) -> None:
 
 def _defaults(model: str) -> dict[str, Any]:
     """Engine arguments for many one-token answers; on CPUs also for a quick start in little memory."""
+    from vllm.config import StructuredOutputsConfig
     from vllm.platforms import current_platform
 
     arguments: dict[str, Any] = {
@@ -320,6 +411,8 @@ def _defaults(model: str) -> dict[str, Any]:
         "disable_log_stats": True,
         "use_tqdm_on_load": False,
         "max_model_len": -1,  # as long as the cache allows
+        # Small models that may write white space into JSON write nothing else.
+        "structured_outputs_config": StructuredOutputsConfig(backend="xgrammar", disable_any_whitespace=True),
     }
     if current_platform.is_cpu():
         arguments |= {

@@ -22,8 +22,8 @@ def load_bench(name: str) -> Bench:
     """The benchmark called `name` (its file has underscores for dashes); ValueError lists those that there are."""
     import graphdrl.bench as room
 
-    names = [module.name.replace("_", "-") for module in pkgutil.iter_modules(room.__path__)]
-    names = sorted(set(names) - {"registry", "runs"})
+    modules = {module.name for module in pkgutil.iter_modules(room.__path__) if not module.name.startswith("_")}
+    names = sorted(name.replace("_", "-") for name in modules - {"registry", "runs"})
     if name not in names:
         near = get_close_matches(name, names, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""

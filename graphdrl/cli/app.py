@@ -6,7 +6,7 @@ import sys
 import typer
 from rich.console import Console
 
-from graphdrl.cli import bench, doctor, evaluate, relations, report, score, serve, train
+from graphdrl.cli import bench, doctor, evaluate, oracle_eval, relations, report, score, serve, train
 
 _INTERRUPTED = 130
 """What typer makes of Ctrl-C."""
@@ -23,7 +23,8 @@ app.command("score")(score.score)
 app.command("relations")(relations.relations)
 app.command("evaluate")(evaluate.evaluate)
 app.command("report")(report.report)
-app.command("serve")(serve.serve)
+app.command("oracle-eval")(oracle_eval.oracle_eval)
+app.add_typer(serve.app, name="serve")
 app.command("bench")(bench.bench)
 app.command("doctor")(doctor.doctor)
 

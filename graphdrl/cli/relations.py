@@ -19,6 +19,7 @@ def relations(
     overrides: Overrides = None,
 ) -> None:
     """Let the oracle look at a folder of images; a page says what goes with what, both ways, and how surely."""
+    from graphdrl.oracle.doubt import doubtful
     from graphdrl.relations import FEWEST_IMAGES, estimate, load_estimator
     from graphdrl.report import RelationsContent, write_relations_page
     from jobs import scores_of
@@ -37,6 +38,7 @@ def relations(
             images=shown,
             facts={"folder": str(folder), "images_found": len(asked.images), "images_scored": len(scores)},
             skipped=asked.images.skipped,
+            notes=doubtful(scores),
         ),
         out,
     )

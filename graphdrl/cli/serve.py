@@ -1,15 +1,19 @@
 """`graphdrl serve oracle`: the oracle for many trainers, until it is stopped."""
 
 import time
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from graphdrl.cli.configs import Words, split_words
+from graphdrl.cli.status import status
+
+app = typer.Typer(help="The oracle for many trainers: serve it, or see how it does.", no_args_is_help=True)
+app.command("status")(status)
 
 
-def serve(
-    what: Annotated[Literal["oracle"], typer.Argument(help="What to serve.")],
+@app.command("oracle")
+def oracle(
     words: Words = None,
     address: Annotated[str | None, typer.Option(help="Ray cluster to serve on; none: a private one.")] = None,
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Also open an HTTP door on this port.")] = None,

@@ -58,11 +58,21 @@ class OracleConfig(Section):
         "vllm", description="vllm: on Ray Serve; transformers: in this process (backend local); none: ask nobody"
     )
     model: str = Field("builtin", description="builtin, or any model that vLLM can serve, by name or path")
-    num_replicas: int = Field(1, ge=1, le=64, description="engines")
+    scoring: Literal["tokens", "structured"] = Field(
+        "tokens", description="tokens: one token an attribute; structured: one JSON answer an image"
+    )
+    prompts: Path | None = Field(None, description="folder of own NAME.txt, in place of the prompts that come along")
+    calibration: Path | None = Field(None, description="what `graphdrl oracle-eval --save` wrote of this model")
+    num_replicas: int = Field(1, ge=0, le=64, description="engines; with max_replicas: to begin with")
+    min_replicas: int = Field(1, ge=0, le=64, description="fewest engines; 0: none when idle")
+    max_replicas: int | None = Field(None, ge=1, le=64, description="most engines, as the queue asks for; null: fixed")
+    idle_s: float = Field(300.0, gt=0, description="seconds of a short queue before engines are taken away")
+    tensor_parallel_size: int = Field(1, ge=1, le=64, description="GPUs (or CPU processes) that share one engine")
     num_cpus: float = Field(0.5, gt=0, description="CPUs that Ray reserves for each engine")
     num_gpus: float | None = Field(None, ge=0, description="GPUs for each engine; null: what the trainer leaves")
     num_threads: int = Field(1, ge=1, description="threads of each CPU engine")
     score_store: Path = Field(Path("runs/score_store"), description="folder of everything that was ever scored")
+    max_queue: int = Field(20_000, ge=1, description="grades that may wait in the service; beyond it clients wait")
     num_scored: int = Field(2_000, ge=0, description="images of this run to score")
     images_per_question: int = Field(16, ge=1, le=1024, description="images in one question to the service")
     max_in_flight: int = Field(4, ge=1, description="questions in flight from each worker")
@@ -154,6 +164,8 @@ class Config(Section):
             raise ValueError(
                 "oracle.engine: transformers runs in the training process; it needs training.backend: local"
             )
+        if self.oracle.engine == "transformers" and self.oracle.scoring == "structured":
+            raise ValueError("oracle.scoring: structured needs oracle.engine: vllm; transformers reads single tokens")
         if self.oracle.engine == "vllm" and self.training.backend == "local":
             raise ValueError(
                 "training.backend: local runs without Ray, and the vLLM oracle runs on it; "

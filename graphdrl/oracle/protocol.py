@@ -3,7 +3,7 @@
 from concurrent.futures import Future
 from typing import Protocol
 
-from graphdrl.oracle.questions import Answer, Question
+from graphdrl.oracle.questions import A, Ask
 
 
 class OracleError(RuntimeError):
@@ -14,11 +14,18 @@ class Busy(OracleError):  # noqa: N818 - the name is the protocol's word
     """The oracle's queue is full: ask again later."""
 
 
+class Late(OracleError):  # noqa: N818 - it names what happened
+    """A question's deadline passed before its answer was there."""
+
+
 class Oracle(Protocol):
     """What a client of the multimodal model sees."""
 
-    def submit(self, question: Question) -> "Future[Answer]":
-        """Ask without waiting; raises Busy when the queue is full."""
+    def submit(self, question: Ask[A]) -> "Future[A]":
+        """Ask without waiting; raises Busy when the queue is full.
+
+        A client that cannot ask a kind of question raises OracleError, and says who can.
+        """
         ...
 
     def close(self) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Generic, Literal, TypeVar
 
 import numpy as np
 
@@ -14,14 +14,26 @@ NUM_GRADES = HIGHEST_GRADE + 1
 ScoreSource = Literal["data", "traversal", "do", "gold"]
 
 
+A = TypeVar("A")
+
+
+class Ask(Generic[A]):
+    """Anything that the oracle can be asked; its answer is an A.
+
+    All kinds say who asks (`client`: a run's name, for fairness and for the logs) and after how many seconds the answer
+    is of no use any more (`deadline_s`; None waits).
+    """
+
+    client: str
+    deadline_s: float | None
+
+
 @dataclass(frozen=True)
-class Question:
+class Question(Ask["Answer"]):
     """How strongly does each attribute show in each image?
 
     images: uint8 [B, H, W, 3], all of one size.
     source: what the images are; only scores of "data" enter the relations.
-    client: who asks (a run's name), for fairness and for the logs.
-    deadline_s: seconds after which the answer is of no use any more; None waits.
     """
 
     images: np.ndarray
@@ -39,6 +51,7 @@ class Answer:
     argmax: int8 [B, K], the most probable grade.
     entropy: float32 [B, K], in nats, of the distribution over the six grades.
     malformed: bool [B, K], answers from which no grade could be read.
+    flagged: bool [B], images on which the model shows that it does not know such images; see `oracle.doubt`.
     num_asked: how many of the B x K grades went to the engine; the rest was in the score store.
     """
 
@@ -48,6 +61,118 @@ class Answer:
     argmax: np.ndarray
     entropy: np.ndarray
     malformed: np.ndarray
+    flagged: np.ndarray
+    model: str
+    prompt_version: str
+    num_asked: int
+
+
+@dataclass(frozen=True)
+class RankQuestion(Ask["RankAnswer"]):
+    """Which of two images shows more of each attribute?
+
+    first, second: uint8 [B, H, W, 3], the two sides of B pairs.
+    way: "scores" compares the grades of both; "direct" shows the model both images at once.
+    """
+
+    first: np.ndarray
+    second: np.ndarray
+    attributes: tuple[str, ...]
+    way: Literal["scores", "direct"] = "scores"
+    client: str = ""
+    deadline_s: float | None = None
+
+
+@dataclass(frozen=True)
+class RankAnswer:
+    """first_shows_more: float32 [B, K], the probability of it; 0.5 is a tie, NaN malformed."""
+
+    attributes: tuple[str, ...]
+    first_shows_more: np.ndarray
+    way: Literal["scores", "direct"]
+    model: str
+    prompt_version: str
+    num_asked: int
+
+
+@dataclass(frozen=True)
+class RelateQuestion(Ask["RelateAnswer"]):
+    """What does the model believe of every pair of attributes, in both directions, without any image?"""
+
+    attributes: tuple[str, ...]
+    client: str = ""
+    deadline_s: float | None = None
+
+
+@dataclass(frozen=True)
+class RelateAnswer:
+    """Beliefs about K attributes; entry [i, j] is what i tells of j, diagonals are 0. Nothing here was measured.
+
+    strength: float32 [K, K], the mean grade 0..5. sign: float32 [K, K] in [-1, 1], how much rather more than less likely.
+    entropy: float32 [K, K], in nats, of the strength's grades. Entries that could not be read are NaN.
+    """
+
+    attributes: tuple[str, ...]
+    strength: np.ndarray
+    sign: np.ndarray
+    entropy: np.ndarray
+    model: str
+    prompt_version: str
+    num_asked: int
+
+    @property
+    def weights(self) -> np.ndarray:
+        """Float32 [K, K] in [-1, 1], to be shown beside the weights that were measured."""
+        return self.sign * self.strength / HIGHEST_GRADE
+
+
+@dataclass(frozen=True)
+class NameQuestion(Ask["NameAnswer"]):
+    """What changes along each traversal, in the model's own words?
+
+    strips: uint8 [B, S, H, W, 3], B traversals of S >= 2 images each; their ends are shown to the model.
+    """
+
+    strips: np.ndarray
+    client: str = ""
+    deadline_s: float | None = None
+
+
+@dataclass(frozen=True)
+class NameAnswer:
+    """names: for each of B strips an attribute, "" where none could be read.
+
+    directions: int8 [B], 1 where it grows from the first image to the last, -1 where it fades, 0 where that is unclear.
+    """
+
+    names: tuple[str, ...]
+    directions: np.ndarray
+    model: str
+    prompt_version: str
+    num_asked: int
+
+
+@dataclass(frozen=True)
+class ProposeQuestion(Ask["ProposeAnswer"]):
+    """Which attributes vary in a sample of images? images: uint8 [B, H, W, 3]; most: how many to propose."""
+
+    images: np.ndarray
+    most: int = 12
+    client: str = ""
+    deadline_s: float | None = None
+
+
+@dataclass(frozen=True)
+class ProposeAnswer:
+    """Attributes that vary, the most varied first.
+
+    mentioned: float32 [K], share of the images that the model describes with it.
+    spread: float32 [K], standard deviation of its grades over the images.
+    """
+
+    attributes: tuple[str, ...]
+    mentioned: np.ndarray
+    spread: np.ndarray
     model: str
     prompt_version: str
     num_asked: int
@@ -58,6 +183,7 @@ class Scores:
     """Scores of N distinct images on K attributes, with all that is needed to use them as data.
 
     inclusion_probability: float32 [N], the probability with which each image was chosen for scoring.
+    flagged: bool [N], images that the model does not know, by its own grades; see `oracle.doubt`.
     The other arrays are as in `Answer`, with N for B.
     """
 
@@ -67,6 +193,7 @@ class Scores:
     argmax: np.ndarray
     entropy: np.ndarray
     inclusion_probability: np.ndarray
+    flagged: np.ndarray
     source: ScoreSource
     model: str
     prompt_version: str
@@ -85,6 +212,7 @@ class Scores:
             argmax=answer.argmax[whole],
             entropy=answer.entropy[whole],
             inclusion_probability=np.asarray(inclusion_probability, np.float32)[whole],
+            flagged=answer.flagged[whole],
             source=source,
             model=answer.model,
             prompt_version=answer.prompt_version,
@@ -100,6 +228,7 @@ class Scores:
             argmax=self.argmax[chosen],
             entropy=self.entropy[chosen],
             inclusion_probability=self.inclusion_probability[chosen],
+            flagged=self.flagged[chosen],
         )
 
     def extended(self, other: "Scores") -> "Scores":
@@ -120,4 +249,5 @@ class Scores:
             argmax=np.concatenate([self.argmax, new.argmax]),
             entropy=np.concatenate([self.entropy, new.entropy]),
             inclusion_probability=np.concatenate([self.inclusion_probability, new.inclusion_probability]),
+            flagged=np.concatenate([self.flagged, new.flagged]),
         )

@@ -1,124 +1,123 @@
-"""Questions and answers as JSON, for clients that are not in the cluster; images travel as lossless PNG files."""
+"""Questions and answers of every kind as JSON, for clients that are not in the cluster."""
 
-import base64
-import binascii
-import io
-from collections.abc import Mapping
-from typing import Any, get_args
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
-import numpy as np
-from PIL import Image
+from pydantic import BaseModel, ValidationError
 
-from graphdrl.images.checks import ImageLimits, decode_image
-from graphdrl.oracle.questions import Answer, Question, ScoreSource
+from graphdrl.oracle.bodies import (
+    AnswerBody,
+    NameAnswerBody,
+    NameQuestionBody,
+    ProposeAnswerBody,
+    ProposeQuestionBody,
+    QuestionBody,
+    RankAnswerBody,
+    RankQuestionBody,
+    RelateAnswerBody,
+    RelateQuestionBody,
+    ScoreAnswerBody,
+    ScoreQuestionBody,
+)
+from graphdrl.oracle.protocol import OracleError
+from graphdrl.oracle.questions import Ask, NameQuestion, ProposeQuestion, Question, RankQuestion, RelateQuestion
 
 MOST_BYTES = 32 << 20
 """Of a whole question; whoever reads it counts before parsing."""
 
-MOST_IMAGES, MOST_ATTRIBUTES = 1024, 64
+_LONGEST_SHOWN = 64
 
-_LIMITS = ImageLimits(file_bytes=4 << 20, pixels=4_000_000, smallest_side=1)
-_FIELDS = {"images", "attributes", "source", "client", "deadline_s"}
-_ARRAYS = ("expected", "argmax", "entropy", "malformed")
+D = TypeVar("D", bound=BaseModel)
 
 
-def question_to_json(question: Question) -> dict[str, Any]:
-    return {
-        "images": [_png(image) for image in question.images],
-        "attributes": list(question.attributes),
-        "source": question.source,
-        "client": question.client,
-        "deadline_s": question.deadline_s,
-    }
+@dataclass(frozen=True)
+class Codec:
+    """How one kind of question goes through the door: under which route (and which others), as which documents."""
+
+    route: str
+    question: type[QuestionBody]
+    answer: type[AnswerBody]
+    also: tuple[str, ...] = ()
+
+    def question_to_json(self, question: Ask[Any]) -> bytes:
+        """Raises ValueError, in one sentence, for what the door would refuse anyway."""
+        return self.body(question).model_dump_json().encode()
+
+    def question_from_json(self, content: bytes) -> Ask[Any]:
+        """A stranger's question, checked before its images are decoded; raises ValueError, in one sentence.
+
+        TooLarge, a ValueError, is what has more pixels than fit into one question.
+        """
+        return parsed(self.question, content).question()
+
+    def answer_to_json(self, answer: Any) -> bytes:
+        return self.answer.of(answer).model_dump_json().encode()
+
+    def answer_from_json(self, content: bytes) -> Any:
+        """Raises ValueError for what is no answer to such a question."""
+        return self.answer.model_validate_json(content).answer()
+
+    def body(self, question: Ask[Any]) -> QuestionBody:
+        """The document of a question; raises ValueError, in one sentence, for what the door would refuse anyway."""
+        try:
+            return self.question.of(question)
+        except ValidationError as error:
+            raise _refusal(error, self.question) from None
 
 
-def question_from_json(data: Any) -> Question:
-    """A stranger's question, checked before its images are decoded; raises ValueError, in one sentence."""
-    if not isinstance(data, Mapping):
-        raise ValueError("a question is a JSON object with images and attributes")
-    unknown = sorted(set(data) - _FIELDS)
-    if unknown:
-        raise ValueError(f"a question has no field {unknown[0]!r}: its fields are {', '.join(sorted(_FIELDS))}")
-    deadline_s = data.get("deadline_s")
-    if deadline_s is not None and (not isinstance(deadline_s, int | float) or not 0 < deadline_s < 1e6):
-        raise ValueError("deadline_s is a number of seconds above 0, or null")
-    source = data.get("source", "data")
-    if source not in get_args(ScoreSource):
-        raise ValueError(f"source is one of {', '.join(get_args(ScoreSource))}")
-    attributes = _texts(data.get("attributes"), "attributes", MOST_ATTRIBUTES)
-    images = _images(_texts(data.get("images"), "images", MOST_IMAGES))
-    return Question(images, attributes, source, str(data.get("client", ""))[:128], deadline_s)
+CODECS: dict[type[Ask[Any]], Codec] = {
+    Question: Codec("answer", ScoreQuestionBody, ScoreAnswerBody, also=("score",)),
+    RankQuestion: Codec("rank", RankQuestionBody, RankAnswerBody),
+    RelateQuestion: Codec("relate", RelateQuestionBody, RelateAnswerBody),
+    NameQuestion: Codec("name", NameQuestionBody, NameAnswerBody),
+    ProposeQuestion: Codec("propose", ProposeQuestionBody, ProposeAnswerBody),
+}
+"""Every kind of question that can be asked through HTTP; rooms above add theirs when they are imported."""
 
 
-def answer_to_json(answer: Answer) -> dict[str, Any]:
-    """NaN, which JSON does not have, becomes null."""
-    arrays: dict[str, Any] = {name: _nested(getattr(answer, name)) for name in _ARRAYS}
-    return arrays | {
-        "image_ids": list(answer.image_ids),
-        "attributes": list(answer.attributes),
-        "model": answer.model,
-        "prompt_version": answer.prompt_version,
-        "num_asked": answer.num_asked,
-    }
+def codec_of(question: Ask[Any]) -> Codec:
+    """Raises OracleError for a kind of question that does not go through HTTP."""
+    if type(question) not in CODECS:
+        raise OracleError(
+            f"a {type(question).__name__} cannot be asked through HTTP: ask inside the cluster, with HandleOracle"
+        )
+    return CODECS[type(question)]
 
 
-def answer_from_json(data: Mapping[str, Any]) -> Answer:
-    image_ids, attributes = tuple(data["image_ids"]), tuple(data["attributes"])
-    shape = len(image_ids), len(attributes)
-
-    def array(name: str, dtype: type[np.generic]) -> np.ndarray:
-        return np.array(data[name], dtype).reshape(shape)
-
-    return Answer(
-        image_ids,
-        attributes,
-        expected=array("expected", np.float32),
-        argmax=array("argmax", np.int8),
-        entropy=array("entropy", np.float32),
-        malformed=array("malformed", np.bool_),
-        model=data["model"],
-        prompt_version=data["prompt_version"],
-        num_asked=data["num_asked"],
-    )
-
-
-def _png(image: np.ndarray) -> str:
-    file = io.BytesIO()
-    Image.fromarray(image).save(file, "png", compress_level=1)
-    return base64.b64encode(file.getvalue()).decode()
-
-
-def _texts(value: Any, name: str, most: int) -> tuple[str, ...]:
-    if not isinstance(value, list) or not value or not all(isinstance(text, str) for text in value):
-        raise ValueError(f"{name} is a list of texts, at least one")
-    if len(value) > most:
-        raise ValueError(f"{len(value)} {name} are too many for one question: ask about {most} at most")
-    return tuple(value)
-
-
-def _images(texts: tuple[str, ...]) -> np.ndarray:
-    """Base64 image files of one size as uint8 [B, H, W, 3]."""
-    images = [_image(number, text) for number, text in enumerate(texts)]
-    sizes = {image.shape for image in images}
-    if len(sizes) > 1:
-        raise ValueError("the images of one question are of one size: ask about each size by itself")
-    return np.stack(images)
-
-
-def _image(number: int, text: str) -> np.ndarray:
-    if len(text) > _LIMITS.file_bytes * 4 // 3 + 4:
-        raise ValueError(f"image {number} is larger than the limit of {_LIMITS.file_bytes:,} bytes")
+def parsed(document: type[D], content: bytes) -> D:
+    """JSON as a document; raises ValueError, in one sentence, for what is none such."""
     try:
-        content = base64.b64decode(text, validate=True)
-    except binascii.Error:
-        raise ValueError(f"image {number} is not base64") from None
-    try:
-        return decode_image(content, None, _LIMITS)
-    except ValueError as error:
-        raise ValueError(f"image {number} {error}") from None
+        return document.model_validate_json(content)
+    except ValidationError as error:
+        raise _refusal(error, document) from None
 
 
-def _nested(array: np.ndarray) -> list[list[Any]]:
-    if array.dtype.kind != "f":
-        return array.tolist()
-    return [[None if np.isnan(value) else round(float(value), 6) for value in row] for row in array]
+def _refusal(error: ValidationError, body: type[BaseModel]) -> ValueError:
+    """The first thing that is wrong, in one sentence."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    place, limits, kind = first["loc"], first.get("ctx", {}), first["type"]
+    where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
+    fields = ", ".join(sorted(body.model_fields))
+    match kind:
+        case "json_invalid":
+            return ValueError("the body is not JSON")
+        case "model_type" if not place:
+            return ValueError(f"a question is a JSON object: its fields are {fields}")
+        case "extra_forbidden" if len(place) == 1:
+            return ValueError(f"a question has no field {_shown(where)!r}: its fields are {fields}")
+        case "missing" if len(place) == 1:
+            return ValueError(f"{where} is missing: a question's fields are {fields}")
+        case "too_long":
+            many = f"{limits['actual_length']:,}" if limits.get("actual_length") else "too many"
+            return ValueError(f"{where} has {many} entries: {limits['max_length']:,} are the most of one question")
+        case "too_short":
+            return ValueError(f"{where} has {limits['actual_length']} entries: give at least {limits['min_length']}")
+        case "string_too_long":
+            return ValueError(f"{where} is longer than the limit of {limits['max_length']:,} characters")
+        case "value_error":
+            return ValueError(str(limits["error"]))
+    return ValueError(f"{_shown(where)}: {first['msg'][:1].lower()}{first['msg'][1:]}")
+
+
+def _shown(text: str) -> str:
+    return text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "..."

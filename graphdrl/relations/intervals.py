@@ -7,6 +7,7 @@ from scipy.special import stdtr, stdtrit
 from threadpoolctl import threadpool_limits
 
 from graphdrl.oracle.questions import NUM_GRADES, Scores
+from graphdrl.relations.correction import Correction
 from graphdrl.relations.edges import Edges
 from graphdrl.relations.estimators import load_estimator
 from graphdrl.relations.tables import joint_tables, to_grades, weighted_tables
@@ -26,10 +27,15 @@ _ALMOST_ONE = 1.0 - 1e-6
 
 
 def estimate(
-    scores: Scores, estimator: str = "somers_d", seed: int = 0, num_bootstrap: int = 200, levels: int = NUM_GRADES
+    scores: Scores,
+    estimator: str = "somers_d",
+    seed: int = 0,
+    num_bootstrap: int = 200,
+    levels: int = NUM_GRADES,
+    correction: Correction | None = None,
 ) -> Edges:
     """Relations among the attributes of scored images, by one estimator; see `estimate_many`."""
-    return estimate_many(scores, (estimator,), seed, num_bootstrap, levels)[estimator]
+    return estimate_many(scores, (estimator,), seed, num_bootstrap, levels, correction)[estimator]
 
 
 def estimate_many(
@@ -38,23 +44,30 @@ def estimate_many(
     seed: int = 0,
     num_bootstrap: int = 200,
     levels: int = NUM_GRADES,
+    correction: Correction | None = None,
 ) -> dict[str, Edges]:
     """Relations by several estimators, all from the same bootstrap draws.
 
     Images count with the inverse of the probability with which they were chosen for scoring. A bootstrap draw takes N
-    images with replacement and keeps those weights. Raises ValueError for scores that cannot be related (see
-    `check_scores`).
+    images with replacement and keeps those weights. With a correction the relations are those of the true grades, as
+    far as the gold set tells, and a draw takes its gold images anew as well. Raises ValueError for scores that cannot
+    be related (see `check_scores`) and for a correction of other attributes or levels.
     """
     check_scores(scores)
+    if correction is not None:
+        correction.check(scores.attributes, levels)
+    gold_rng = np.random.default_rng((seed, 1))
     functions = {name: load_estimator(name) for name in {*estimators, "tau_b", "partial"}}
     grades = to_grades(scores.expected, levels)
     image_weights = 1.0 / scores.inclusion_probability.astype(np.float64)
-    whole = joint_tables(grades, image_weights, levels)
+    seen = joint_tables(grades, image_weights, levels)
+    whole = seen if correction is None else correction(seen)
     points = {name: function(whole) for name, function in functions.items()}
     draws: dict[str, list[np.ndarray]] = {name: [] for name in estimators}
     # BLAS threads that wait for each other on a busy machine make these small products twenty times slower.
     with threadpool_limits(limits=1, user_api="blas"):
-        for tables in weighted_tables(grades, _resamples(image_weights, num_bootstrap, seed), levels):
+        for drawn_tables in weighted_tables(grades, _resamples(image_weights, num_bootstrap, seed), levels):
+            tables = drawn_tables if correction is None else correction.resampled(gold_rng)(drawn_tables)
             for name, drawn in draws.items():
                 drawn.append(functions[name](tables))
     support, testable = _support(grades, levels)

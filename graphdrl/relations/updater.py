@@ -8,6 +8,7 @@ from functools import partial
 
 import numpy as np
 
+from graphdrl.oracle.doubt import doubtful
 from graphdrl.oracle.questions import NUM_GRADES, Scores
 from graphdrl.relations.edges import NodeMap, RelationsVersion
 from graphdrl.relations.estimators import load_estimator
@@ -110,7 +111,7 @@ class Updater:
             sample_weights=drawn.weights,
             node_map=self._node_map,
             effective_sample_size=drawn.effective_sample_size,
-            notes=drawn.notes,
+            notes=(*doubtful(scores), *drawn.notes),
         )
         return self._last
 
@@ -164,4 +165,5 @@ def _joined(chunks: list[Scores]) -> Scores:
         argmax=rows("argmax"),
         entropy=rows("entropy"),
         inclusion_probability=rows("inclusion_probability"),
+        flagged=rows("flagged"),
     )

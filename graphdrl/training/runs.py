@@ -160,7 +160,8 @@ def _latest_by_step(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def write_scores(scores: Scores, path: Path, names: Mapping[str, str] | None = None) -> None:
-    """One row an image: its id, and expected grade, most probable grade and entropy of each attribute.
+    """One row an image: its id, whether it was flagged, and expected and most probable grade and entropy of each
+    attribute.
 
     names: by image id, the file that the image was read from, as a column `file`.
     """
@@ -177,6 +178,7 @@ def _scores_table(scores: Scores) -> pa.Table:
     columns: dict[str, Any] = {
         "image_id": list(scores.image_ids),
         "inclusion_probability": scores.inclusion_probability,
+        "flagged": scores.flagged,
     }
     for kind in ("expected", "argmax", "entropy"):
         for column, attribute in enumerate(scores.attributes):
@@ -205,6 +207,7 @@ def _scores_from(table: pa.Table) -> Scores:
         argmax=matrix("argmax", "int8"),
         entropy=matrix("entropy", "float32"),
         inclusion_probability=table["inclusion_probability"].to_numpy(),
+        flagged=table["flagged"].to_numpy(zero_copy_only=False),
         source=about["source"],
         model=about["model"],
         prompt_version=about["prompt_version"],

@@ -57,6 +57,7 @@ def record_relations(config: Config) -> Path:
         argmax=np.rint(grades).astype(np.int8),
         entropy=np.zeros_like(grades),
         inclusion_probability=np.full(48, 0.75, np.float32),
+        flagged=np.zeros(48, bool),
         source="data",
         model=identity.model,
         prompt_version=identity.prompt_version,

@@ -42,6 +42,7 @@ def scores(start: int, end: int) -> Scores:
         argmax=np.rint(expected).astype(np.int8),
         entropy=np.zeros_like(expected),
         inclusion_probability=np.ones(len(expected), np.float32),
+        flagged=np.zeros(len(expected), bool),
         source="data",
         model="model",
         prompt_version="1",

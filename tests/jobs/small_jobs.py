@@ -58,6 +58,7 @@ class ReadyOracle:
                 np.rint(expected).astype(np.int8),
                 np.zeros_like(expected),
                 np.zeros(expected.shape, bool),
+                np.zeros(len(expected), bool),
                 model_key("builtin"),
                 load_prompt("score").version,
                 expected.size,

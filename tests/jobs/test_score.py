@@ -42,7 +42,7 @@ def images() -> np.ndarray:
 def test_a_busy_oracle_is_asked_again_and_the_answers_keep_their_order(
     tmp_path: Path, images: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobs.score._BUSY_S", 0.0)
+    monkeypatch.setattr("graphdrl.oracle.asking._BUSY_S", 0.0)
     said: list[str] = []
     config = tiny(tmp_path, "oracle.images_per_question=5", "oracle.max_in_flight=3")
     answers = score_images(BusyOracle(), images, ATTRIBUTES, config, said.append)

@@ -38,7 +38,8 @@ def make_version(node_map: NodeMap) -> RelationsVersion:
         ATTRIBUTES, weights, weights - 0.1, weights + 0.1, weights != 0, weights, weights, "somers_d", num_scored=2
     )
     pair, grades = ("1", "2"), np.zeros((2, 3), np.float32)
-    scores = Scores(pair, ATTRIBUTES, grades, grades, grades, np.ones(2, np.float32), "data", "tiny", "1")
+    ones, none = np.ones(2, np.float32), np.zeros(2, bool)
+    scores = Scores(pair, ATTRIBUTES, grades, grades, grades, ones, none, "data", "tiny", "1")
     return RelationsVersion(1, "key", edges, scores, np.full(2, 0.5, np.float32), node_map, 2.0)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from graphdrl.oracle import scores
+from graphdrl.oracle import segments
 from graphdrl.oracle.protocol import OracleError
 from graphdrl.oracle.scores import ScoreStore, grades_of
 
@@ -84,7 +84,7 @@ def test_closing_joins_the_segments_of_this_writer_only(tmp_path):
 
 
 def test_segments_that_killed_writers_left_are_joined_when_they_are_many(tmp_path, monkeypatch):
-    monkeypatch.setattr(scores, "_MOST_SEGMENTS", 3)
+    monkeypatch.setattr(segments, "_MOST_SEGMENTS", 3)
     alive = ScoreStore(tmp_path)
     kept = [fill(alive, [f"i{seed}"], ["hat"], seed) for seed in range(3)]
     kept.append(fill(ScoreStore(tmp_path), ["i3"], ["hat"], seed=3))
@@ -113,6 +113,49 @@ def test_a_grade_written_twice_is_one_grade(tmp_path):
     last = fill(store, ["a"], ["hat"], seed=2)
     assert len(store) == 1
     np.testing.assert_array_equal(store.lookup(["a"], ["hat"], MODEL, PROMPT), last)
+
+
+def test_models_and_prompts_in_one_segment_are_kept_apart(tmp_path):
+    store = ScoreStore(tmp_path)
+    values = distributions(3)
+    store.append(["a"], ["hat"], values[:1], "m1", "v1")
+    store.append(["a"], ["hat"], values[1:2], "m2", "v1")
+    store.append(["a"], ["hat"], values[2:], "m2", "v2")
+    store.flush()
+    for known in (store, ScoreStore(tmp_path)):
+        for row, (model, version) in enumerate([("m1", "v1"), ("m2", "v1"), ("m2", "v2")]):
+            np.testing.assert_array_equal(known.lookup(["a"], ["hat"], model, version)[0, 0], values[row])
+        assert np.isnan(known.lookup(["a"], ["hat"], "m1", "v2")).all()
+        assert len(known) == 3
+
+
+def test_every_grade_is_found_whichever_images_were_asked_for_which_attributes(tmp_path):
+    """Pairs at random, some twice, against a dict; the images fill several pages of the index."""
+    rng = np.random.default_rng(0)
+    images, attributes = [f"i{i}" for i in range(150)], [f"a{k}" for k in range(20)]
+    store, expected = ScoreStore(tmp_path), {}
+    for _ in range(12):
+        pairs = [
+            (str(image), str(one))
+            for image, one in zip(rng.choice(images, 70), rng.choice(attributes, 70), strict=True)
+        ]
+        values = distributions(70, int(rng.integers(1 << 30)))
+        expected |= dict(zip(pairs, values, strict=True))
+        store.append(*zip(*pairs, strict=True), values, MODEL, PROMPT)
+        store.flush()
+    order = [*rng.permutation(images).tolist(), "unknown"]
+    for known in (store, ScoreStore(tmp_path)):
+        found = known.lookup(order, [*attributes, "unknown"], MODEL, PROMPT)
+        assert len(known) == len(expected) == (~np.isnan(found[..., 0])).sum()
+        for (image, attribute), value in expected.items():
+            np.testing.assert_array_equal(found[order.index(image), attributes.index(attribute)], value)
+
+
+def test_lookup_of_nothing(tmp_path):
+    store = ScoreStore(tmp_path)
+    fill(store, ["a"], ["hat"])
+    assert store.lookup([], ["hat"], MODEL, PROMPT).shape == (0, 1, 6)
+    assert store.lookup(["a"], [], MODEL, PROMPT).shape == (1, 0, 6)
 
 
 def torn(path):
@@ -144,7 +187,10 @@ def test_a_damaged_segment_is_moved_aside_and_only_its_content_is_lost(tmp_path,
     assert (tmp_path / "damaged" / victim.name).exists()
     np.testing.assert_array_equal(again.lookup(["b"], ["hat"], MODEL, PROMPT), kept)
     assert len(again) == 1
-    assert ScoreStore(tmp_path).damaged == []
+    repaired = fill(again, [f"a{i}" for i in range(50)], ["hat"], seed=1)
+    restarted = ScoreStore(tmp_path)
+    assert restarted.damaged == []
+    np.testing.assert_array_equal(restarted.lookup([f"a{i}" for i in range(50)], ["hat"], MODEL, PROMPT), repaired)
 
 
 def test_a_half_written_segment_is_not_read(tmp_path):

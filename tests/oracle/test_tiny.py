@@ -11,23 +11,45 @@ from graphdrl.images import faces
 from graphdrl.oracle.identity import BUILTIN_FOLDER
 from graphdrl.oracle.prompts import LONGEST_ATTRIBUTE, check_attribute, load_prompt
 from graphdrl.oracle.protocol import Busy, OracleError
-from graphdrl.oracle.questions import Question
+from graphdrl.oracle.questions import NameQuestion, Question
 from graphdrl.oracle.scores import ScoreStore
 from graphdrl.oracle.tiny.data import (
     ATTRIBUTES,
     HELD_OUT_SEED,
+    Batch,
     Pictures,
     augment,
     batches,
     draw_faces,
     draw_portraits,
+    joined,
     to_pixels,
     training_pictures,
 )
 from graphdrl.oracle.tiny.evaluate import agreement, concordance
+from graphdrl.oracle.tiny.lessons import Lessons
 from graphdrl.oracle.tiny.local import Grader, TransformersOracle
+from graphdrl.oracle.tiny.measuring import described_f1, measure, write
 from graphdrl.oracle.tiny.packing import ask_packed, chat_tokens, pack
-from graphdrl.oracle.tiny.train import answer_loss, build_learner, learning_rate_share, main, two_hot
+from graphdrl.oracle.tiny.tasks import (
+    WORDS,
+    Target,
+    Tasks,
+    description,
+    differs_most,
+    first_shows_more,
+    question,
+    two_hot,
+)
+from graphdrl.oracle.tiny.train import (
+    WEIGHTS,
+    answer_losses,
+    build_learner,
+    cross_entropy,
+    learning_rate_share,
+    main,
+    mean_losses,
+)
 
 VLLM_BLOCK = 32
 
@@ -43,6 +65,11 @@ def grader():
     return Grader("builtin")
 
 
+@pytest.fixture(scope="module")
+def tasks(grader):
+    return Tasks(grader._processor)
+
+
 @pytest.fixture
 def oracle(tmp_path):
     oracle = TransformersOracle(store=ScoreStore(tmp_path))
@@ -52,6 +79,21 @@ def oracle(tmp_path):
 
 def questions(attributes):
     return [load_prompt("score").render(attribute) for attribute in attributes]
+
+
+def some_values(num):
+    """Values [num, K], a few of them unknown."""
+    values = torch.rand(num, len(ATTRIBUTES), generator=torch.Generator().manual_seed(0))
+    values[::2, -2:] = torch.nan
+    return values
+
+
+def rows(branch, num):
+    """The branch's tokens as each of its rows has them: int64 [num, T]."""
+    ids = torch.tensor([branch.tokens] * num)
+    for place, tokens in branch.written.items():
+        ids[:, place] = tokens
+    return ids
 
 
 # --- the prompt
@@ -95,7 +137,8 @@ def test_attributes_that_a_picture_cannot_show_have_no_value():
 def test_training_pictures_are_the_same_from_the_cache(tmp_path):
     drawn = training_pictures(3, 4, tmp_path / "pictures.npz")
     kept = training_pictures(0, 0, tmp_path / "pictures.npz")
-    assert len(drawn) == 7
+    assert len(drawn) == 7 + (drawn.changed >= 0).sum()
+    np.testing.assert_array_equal(drawn.changed, kept.changed)
     np.testing.assert_array_equal(drawn.images, kept.images)
     np.testing.assert_array_equal(drawn.values, kept.values)
 
@@ -106,12 +149,45 @@ def test_training_draws_attributes_independently():
     assert np.abs(correlation).max() < 0.06
 
 
+def numbered(num, changed):
+    """Pictures whose pixels and values are their number."""
+    images = np.repeat(np.arange(num, dtype=np.uint8), 64 * 64 * 3).reshape(num, 64, 64, 3)
+    values = np.arange(num, dtype=np.float32)[:, None].repeat(len(ATTRIBUTES), 1)
+    return Pictures(images, values, np.array(changed))
+
+
 def test_batches_pass_over_every_picture_before_any_returns():
-    images = np.repeat(np.arange(8, dtype=np.uint8), 64 * 64 * 3).reshape(8, 64, 64, 3)
-    values = np.arange(8, dtype=np.float32)[:, None].repeat(len(ATTRIBUTES), 1)
-    stream = batches(Pictures(images, values), 4, seed=0)
-    seen = [next(stream)[1][:, 0].tolist() for _ in range(4)]
+    stream = batches(numbered(8, [-1] * 8), 4, 0, seed=0)
+    seen = [next(stream).values[:, 0].tolist() for _ in range(4)]
     assert sorted(seen[0] + seen[1]) == sorted(seen[2] + seen[3]) == list(range(8))
+
+
+def test_batches_end_in_the_changes_of_their_own_pictures():
+    stream = batches(numbered(9, [6, -1, 7, -1, 8, -1, -1, -1, -1]), 6, 2, seed=0)
+    for _ in range(6):
+        batch = next(stream)
+        numbers = batch.values[:, 0].tolist()
+        assert max(numbers[:4]) <= 5
+        assert len(numbers) == 4 + len(batch.changed)
+        for before, after in batch.changed.tolist():
+            assert numbers[after] == {0: 6, 2: 7, 4: 8}[numbers[before]]
+
+
+@pytest.mark.parametrize("kind", ["faces", "avataaars", "open-peeps"])
+def test_a_changed_picture_differs_in_one_attribute(kind):
+    pictures = draw_faces(20, 5, 0.7, 12) if kind == "faces" else draw_portraits(20, 5, kind, 12)
+    before, after = pictures.pairs()
+    assert 0 < len(before) <= 12
+    moved = np.abs(np.nan_to_num(after.values - before.values))
+    assert ((moved > 0).sum(axis=1) == 1).all()
+    assert (moved.max(axis=1) > 0.349).all()
+    assert ((after.values >= 0) | np.isnan(after.values)).all()
+    assert (before.images != after.images).any(axis=(1, 2, 3)).all()
+
+
+def test_joined_pictures_keep_their_changes():
+    one, two = numbered(3, [2, -1, -1]), numbered(4, [-1, 3, -1, -1])
+    assert joined([one, two]).changed.tolist() == [2, -1, -1, -1, 6, -1, -1]
 
 
 def test_augmented_pixels_stay_in_range_and_near_the_picture():
@@ -133,13 +209,41 @@ def test_two_hot_targets_have_the_value_as_their_mean():
     assert ((targets > 0).sum(-1) <= 2).all()
 
 
-def test_answer_loss_leaves_out_what_cannot_be_seen(learner):
-    logits = torch.randn(2, len(ATTRIBUTES), 40)
+def test_what_is_not_known_is_not_taught():
+    logits = torch.randn(2, len(ATTRIBUTES), 40).log_softmax(-1)
     values = torch.rand(2, len(ATTRIBUTES))
+    values[1] = torch.nan
     digits = torch.arange(6)
-    blind = values.clone()
-    blind[1] = float("nan")
-    torch.testing.assert_close(answer_loss(logits, blind, digits), answer_loss(logits[:1], values[:1], digits))
+
+    def taught(num):
+        shares = two_hot(values[:num])
+        return [Target("score", 0, digits.expand(num, -1), shares[:, k]) for k in range(len(ATTRIBUTES))]
+
+    torch.testing.assert_close(cross_entropy(logits, taught(2)), cross_entropy(logits[:1], taught(1)))
+
+
+def test_cross_entropy_by_hand():
+    logits = torch.tensor([[[0.5, 0.25, 0.25]], [[0.2, 0.2, 0.6]]]).log()
+    target = Target("rank", 0, torch.tensor([[0, 1], [0, 2]]), torch.tensor([[1.0, 0.0], [0.5, 0.5]]))
+    expected = -(np.log(0.5) + 0.5 * np.log(0.2) + 0.5 * np.log(0.6)) / 2
+    assert cross_entropy(logits, [target]).item() == pytest.approx(expected)
+
+
+def test_ties_in_rank_are_halves_and_the_unknown_is_not_taught():
+    shares = first_shows_more(torch.tensor([0.4, 0.1, 0.3, torch.nan]), torch.tensor([0.2, 0.9, 0.3, 0.5]))
+    assert shares.tolist() == [[1, 0], [0, 1], [0.5, 0.5], [0, 0]]
+
+
+def test_what_differs_most_must_lead():
+    first = torch.tensor([[0.1, 0.5, torch.nan], [0.1, 0.5, 0.0], [0.0, 0.0, 0.0]])
+    second = torch.tensor([[0.2, 0.0, 0.9], [0.5, 0.1, 0.0], [0.0, 0.0, 0.0]])
+    assert differs_most(first, second).tolist() == [1, -1, -1]
+
+
+def test_descriptions_keep_one_order():
+    values = {"smile": 0.5, "bald": 0.9, "long_hair": 1.0, "hat": 0.4}
+    assert description([values.get(name, np.nan) for name in ATTRIBUTES]) == "bald, smile, long hair"
+    assert description([0.0] * len(ATTRIBUTES)) == "nothing"
 
 
 def test_learning_rate_warms_up_holds_and_falls():
@@ -149,29 +253,71 @@ def test_learning_rate_warms_up_holds_and_falls():
     assert learning_rate_share(1.0, 9_000) == pytest.approx(0.01)
 
 
-def test_a_few_steps_on_one_batch_bring_the_loss_down(learner):
-    pictures = draw_faces(4, 5, 0.7)
-    pixels, values = to_pixels(pictures.images), torch.from_numpy(pictures.values)
-    losses = [learner.learn(pixels, values, rate=0.3)["loss"] for _ in range(5)]
-    assert losses[-1] < 0.8 * losses[0]
+def test_a_few_steps_on_one_batch_bring_every_loss_down(learner):
+    pictures = draw_faces(6, 5, 0.7, 2)
+    values, changed = torch.from_numpy(pictures.values), torch.tensor([[0, 6], [1, 7]])
+    batch = Batch(to_pixels(pictures.images), values, changed)
+    losses = [learner.learn(batch, rate=1.0) for _ in range(12)]
+    first, last = mean_losses(losses[:2]), mean_losses(losses[-2:])
+    assert set(first) == set(WEIGHTS)
+    assert {task: last[task] for task in WEIGHTS if last[task] > 0.9 * first[task]} == {}
+
+
+def test_pairs_are_a_batch_s_changes_and_others(learner):
+    batch = Batch(torch.zeros(8, 3, 64, 64), some_values(8), torch.tensor([[0, 6], [1, 7]]))
+    pairs = Lessons(learner.tasks, seed=3).pair_up(batch).tolist()
+    assert [sorted(pair) for pair in pairs[:2]] == [[0, 6], [1, 7]]
+    assert all(first != second and max(first, second) < 6 for first, second in pairs[2:])
 
 
 def test_packed_questions_equal_questions_asked_one_by_one(learner):
     pixels = to_pixels(draw_faces(2, 7).images)[:, None]
-    tokens = [chat_tokens(learner.processor, question) for question in questions(ATTRIBUTES)]
+    tokens = [chat_tokens(learner.processor, asked) for asked in [*questions(ATTRIBUTES), question("describe")]]
     learner.model.eval()
     with torch.inference_mode():
-        together = ask_packed(learner.model, pack(tokens), pixel_values=pixels).logits
+        together = ask_packed(learner.model, pack(tokens), 2, pixel_values=pixels).logits
         alone = [learner.model(input_ids=torch.tensor([ids, ids]), pixel_values=pixels).logits[:, -1] for ids in tokens]
     learner.model.train()
     torch.testing.assert_close(together, torch.stack(alone, dim=1), atol=1e-4, rtol=1e-4)
+
+
+def test_packed_lessons_equal_each_branch_alone(learner):
+    values = some_values(3)
+    tasks, context = learner.tasks, torch.zeros_like(values, dtype=torch.long)
+    branches = [
+        *tasks.score(values, [0, 10], "score_again"),
+        tasks.score_all(values, torch.tensor([[3, 10, 0], [10, 0, 3], [0, 3, 10]]), context),
+        tasks.describe(values),
+    ]
+    pixels = to_pixels(draw_faces(3, 7).images)[:, None]
+    learner.model.eval()
+    with torch.inference_mode():
+        features = learner.model.get_image_features(pixels).pooler_output
+        together, _ = answer_losses(learner.model, features[:, None], branches)
+        for branch in branches[2:]:
+            ids = rows(branch, 3)
+            logits = learner.model(input_ids=ids, pixel_values=pixels).logits.log_softmax(-1)
+            for task in {target.task for target in branch.targets}:
+                taught = [target for target in branch.targets if target.task == task]
+                alone = cross_entropy(logits[:, [target.place for target in taught]], taught)
+                torch.testing.assert_close(together[task], alone, atol=1e-4, rtol=1e-4)
+    learner.model.train()
+
+
+def test_what_stands_first_in_several_prompts_is_packed_once():
+    packed = pack([[7, 8, 1], [7, 8, 2, 3], [7, 9]])
+    assert packed.ids[0].tolist() == [7, 8, 1, 2, 3, 9]
+    assert packed.positions[0].tolist() == [0, 1, 2, 2, 3, 1]
+    assert packed.answers.tolist() == [2, 4, 5]
+    assert packed.places == ((0, 1, 2), (0, 1, 3, 4), (0, 5))
+    assert packed.mask[0, 0, 4].tolist() == [True, True, False, True, True, False]
 
 
 def test_recipe_leaves_a_model_that_loads(tmp_path):
     budget = ["--minutes", "0.01", "--num-faces", "32", "--num-avatars", "2", "--num-held-out", "80"]
     main([*budget, "--out", str(tmp_path)])
     *_, last = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert set(last["final"]) == {"faces", "avataaars", "open-peeps"}
+    assert set(last["final"]) == {"faces", "avataaars", "open-peeps", "tasks"}
     grades = Grader(str(tmp_path / "model")).probabilities(draw_faces(2, 1).images, questions(["bald", "hat"]))
     np.testing.assert_allclose(grades.sum(-1), 1, rtol=1e-5)
 
@@ -221,6 +367,89 @@ def test_builtin_prompts_share_one_cache_block_and_end_in_a_digit(grader):
     assert len({tuple(ids[:VLLM_BLOCK]) for ids in tokens}) == 1
     assert len({ids[VLLM_BLOCK] for ids in tokens}) > 1
     assert max(len(ids) for ids in tokens) <= VLLM_BLOCK + 4
+
+
+@pytest.mark.parametrize(
+    ("prompt", "columns", "num_images"),
+    [
+        ("score", (4,), 1),
+        ("score_again", (10,), 1),
+        ("score_all", (0, 10, 3), 1),
+        ("describe", (), 1),
+        ("rank", (11,), 2),
+        ("name", (), 2),
+    ],
+)
+def test_taught_tokens_are_those_that_a_server_makes(tasks, grader, prompt, columns, num_images):
+    images = [np.full((64, 64, 3), 9, np.uint8)] * num_images
+    content = [*({"type": "image"} for _ in images), {"type": "text", "text": question(prompt, columns)}]
+    chat = [{"role": "user", "content": content}]
+    text = grader._processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+    asked = tasks.asked(prompt, columns, num_images)
+    for answer in ("", "3", '{"bald":3,"long hair":0}', "bald, long hair", "dark clothes"):
+        made = grader._processor(text=[text + answer], images=[images])["input_ids"][0]
+        assert list(made) == [*asked, *tasks.tokens(answer)]
+
+
+def test_digits_are_the_same_single_tokens_everywhere(tasks):
+    digits = tasks.digits.tolist()
+    assert len(set(digits)) == 6
+    for grade, digit in enumerate(digits):
+        assert tasks.tokens(str(grade)) == (digit,)
+        for k, word in enumerate(WORDS):
+            written = tasks.tokens(f'{{"{word}":{grade},"{WORDS[k - 1]}":{grade}}}')
+            assert len(written) == 5
+            assert written[1] == written[3] == digit
+
+
+def test_json_targets_read_as_what_was_asked(tasks):
+    values, orders = some_values(4), torch.tensor([[10, 0, 7], [0, 7, 10], [7, 10, 0], [10, 7, 0]])
+    grades = (5 * values.nan_to_num(0)).round().long()
+    branch = tasks.score_all(values, orders, grades)
+    start = len(tasks.asked("score_all", (10, 0, 7)))
+    for row, (tokens, columns) in enumerate(zip(rows(branch, 4).tolist(), orders.tolist(), strict=True)):
+        assert tokens[:start] == tasks.asked("score_all", tuple(columns))
+        (text,) = tasks.texts(torch.tensor([tokens[start:]]))
+        assert text == json.dumps({WORDS[k]: int(grades[row, k]) for k in columns}, separators=(",", ":"))
+    taught = [target for target in branch.targets if target.task == "score_all"]
+    for place, target in enumerate(taught):
+        asked = values.gather(1, orders[:, place, None])[:, 0]
+        torch.testing.assert_close(target.shares @ torch.arange(6.0), 5 * asked.nan_to_num(0.0))
+        torch.testing.assert_close(target.shares.sum(1), (~asked.isnan()).float())
+    assert branch.targets[-1].tokens.unique().tolist() == [tasks.end]
+    assert [target.place for target in branch.targets] == list(range(start - 1, start + 7))
+
+
+def test_written_answers_end_and_blanks_are_not_taught(tasks):
+    first, second = torch.zeros(3, len(ATTRIBUTES)), torch.zeros(3, len(ATTRIBUTES))
+    first[0, ATTRIBUTES.index("hat")] = second[1, ATTRIBUTES.index("long_hair")] = 1.0
+    branch = tasks.name(first, second)
+    taught = [[int(t.tokens[row, 0]) for t in branch.targets if t.shares[row, 0] > 0] for row in range(3)]
+    assert taught == [[*tasks.tokens("hat"), tasks.end], [*tasks.tokens("long hair"), tasks.end], []]
+
+
+def test_described_f1_by_hand():
+    values = np.zeros((2, len(ATTRIBUTES)), np.float32)
+    values[0, :2] = 1.0
+    assert described_f1([f"{WORDS[0]}, {WORDS[2]}", "nothing"], values) == 0.5
+
+
+def test_builtin_model_answers_every_prompt(grader, tasks):
+    before, after = draw_faces(40, HELD_OUT_SEED + 9, 0.7, 40).pairs()
+    figures = measure(grader._model, tasks, {"faces": before}, {"faces": (before, after)})["tasks"]
+    grader._model.eval()
+    assert figures["score_again_spearman_mean"] > 0.9
+    assert figures["score_all_spearman_mean"] > 0.9
+    assert figures["score_all_well_formed"] > 0.9
+    assert figures["rank_accuracy"] > 0.85
+    assert figures["name_accuracy"]["faces"] > 0.6
+    assert figures["describe_f1"] > 0.85
+
+
+def test_builtin_model_stops_after_a_digit(grader, tasks):
+    images = draw_faces(4, HELD_OUT_SEED + 11).images[:, None]
+    for prompt in ("score", "score_again"):
+        assert set(write(grader._model, tasks, tasks.asked(prompt, (0,)), images)) <= set("012345")
 
 
 def test_builtin_weights_are_small_and_explain_themselves():
@@ -281,6 +510,11 @@ def test_full_queue_is_busy_and_closing_cancels(oracle, monkeypatch):
 def test_a_question_after_its_deadline_gets_no_answer(oracle):
     with pytest.raises(OracleError, match="did not come to this question"):
         oracle.submit(Question(draw_faces(1, 14).images, ("hat",), deadline_s=-1.0)).result(60)
+
+
+def test_the_local_oracle_says_who_answers_other_kinds(oracle):
+    with pytest.raises(OracleError, match="graphdrl serve oracle"):
+        oracle.submit(NameQuestion(draw_faces(2, 15).images[None]))
 
 
 def test_a_bad_name_is_refused_before_it_is_asked(oracle):

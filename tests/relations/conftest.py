@@ -19,6 +19,7 @@ def scores_of(values: np.ndarray, **changes: object) -> Scores:
         "argmax": np.round(values).astype(np.int8),
         "entropy": np.zeros_like(values),
         "inclusion_probability": np.ones(len(values), np.float32),
+        "flagged": np.zeros(len(values), bool),
         "source": "data",
         "model": "model",
         "prompt_version": "1",

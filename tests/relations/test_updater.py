@@ -51,6 +51,16 @@ def test_no_image_counts_twice_and_only_data_counts(make_scores, related):
     assert len(updater) == len(updater.scores) == 90
 
 
+def test_a_version_built_on_flagged_scores_says_so(make_scores, related):
+    flagged = np.arange(250) % 3 == 0
+    scores = make_scores(related(250, 0), flagged=flagged)
+    shuffled = scores.rows(np.random.default_rng(0).permutation(250))
+    version = an_updater().add(shuffled)
+    np.testing.assert_array_equal(version.scores.flagged, flagged)
+    assert version.notes[0].startswith("34% of the 250 scored images are flagged")
+    assert not any("flagged" in note for note in an_updater().add(make_scores(related(250, 0))).notes)
+
+
 def test_scores_of_another_question_are_refused(make_scores, related):
     updater = an_updater()
     updater.add(make_scores(related(40, 0)))

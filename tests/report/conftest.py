@@ -40,6 +40,7 @@ def drawn_scores(attributes: tuple[str, ...], num: int, seed: int, ids: tuple[st
         argmax=np.rint(expected).astype(np.int8),
         entropy=np.zeros_like(expected),
         inclusion_probability=np.full(num, 0.5, np.float32),
+        flagged=np.zeros(num, bool),
         source="data",
         model="tiny-3f2a",
         prompt_version="score-1",

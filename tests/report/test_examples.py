@@ -20,6 +20,7 @@ def _scores(grades: list[tuple[float, float]], inclusion: list[float] | None = N
         argmax=np.rint(expected).astype(np.int8),
         entropy=np.zeros_like(expected),
         inclusion_probability=np.array(inclusion or [1.0] * len(grades), np.float32),
+        flagged=np.zeros(len(grades), bool),
         source="data",
         model="m",
         prompt_version="p",

@@ -13,7 +13,7 @@ from serve.engine import Request
 from serve.fakes import FakeEngine
 from serve.settings import OracleSettings
 
-ATTRIBUTES = ("hat", "age", "bright")
+ATTRIBUTES = ("hat", "age", "smile")
 
 
 def grade(image: str, attribute: str) -> float:

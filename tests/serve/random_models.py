@@ -1,4 +1,4 @@
-"""Multimodal models with random weights, of two families, small enough to serve in seconds."""
+"""Models with random weights, small enough to serve in seconds: two multimodal families, and one without eyes."""
 
 import json
 import shutil
@@ -10,6 +10,8 @@ from safetensors.torch import load_file, save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models
 from transformers import (
     GemmaConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
     PaliGemmaConfig,
     PaliGemmaForConditionalGeneration,
     PaliGemmaProcessor,
@@ -21,6 +23,12 @@ from transformers.models.siglip.image_processing_pil_siglip import SiglipImagePr
 from graphdrl.oracle.prompts import load_prompt
 from graphdrl.oracle.tiny.model import build_model, build_processor
 from graphdrl.oracle.tiny.tokenizer import train_tokenizer
+
+STRING_TEMPLATE = (
+    "{%- for message in messages -%}<{{ message['role'] }}>{{ message['content'] + '\n' }}{%- endfor -%}"
+    "{%- if add_generation_prompt -%}<assistant>{%- endif -%}"
+)
+"""Of a text model: it adds up texts, so a content in parts would be an error."""
 
 
 def save_idefics(folder: Path) -> Path:
@@ -78,6 +86,29 @@ def save_paligemma(folder: Path) -> Path:
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     _rename_as_published(folder / "model.safetensors")
+    return folder
+
+
+def save_llama(folder: Path) -> Path:
+    """A chat model without eyes, whose template takes a message's content as one text."""
+    tokenizer = _letters()
+    tokenizer.chat_template = STRING_TEMPLATE
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        head_dim=32,
+        max_position_embeddings=512,
+        initializer_range=0.15,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
     return folder
 
 

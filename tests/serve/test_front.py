@@ -1,56 +1,36 @@
 """The front with a fake engine: nothing is asked twice, nothing is answered before it is kept."""
 
 import asyncio
-import zlib
 
 import numpy as np
 import pytest
+from fronts import (
+    ATTRIBUTES,
+    MODEL,
+    PROMPT,
+    asking,
+    fake_engine,
+    gated,
+    known,
+    make_front,
+    some_images,
+    totals,
+    with_front,
+)
 
 from graphdrl.images.ids import image_id, image_ids
 from graphdrl.oracle.prompts import load_prompt
-from graphdrl.oracle.protocol import Busy, OracleError
+from graphdrl.oracle.protocol import Busy, Late, OracleError
 from graphdrl.oracle.questions import Question
 from graphdrl.oracle.scores import ScoreStore
-from serve.fakes import FakeEngine
-from serve.front import Front
-
-PROMPT = load_prompt("score")
-ATTRIBUTES = ("hat", "age", "beard")
-MODEL = "a-model"
-
-
-def some_images(num: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (num, 8, 8, 3), dtype=np.uint8)
-
-
-def grade(image: str, attribute: str) -> float:
-    """A known grade in 0..5 for every image and attribute."""
-    return zlib.crc32(f"{image}{attribute}".encode()) % 501 / 100
-
-
-def known(images: np.ndarray, attributes=ATTRIBUTES) -> np.ndarray:
-    return np.array([[grade(image, attribute) for attribute in attributes] for image in image_ids(images)])
-
-
-def with_front(tmp_path, scenario, *, engine=None, **options):
-    """Run `scenario(front, engine)` on a front over a store in tmp_path, then close it."""
-    engine = engine or FakeEngine(PROMPT, ATTRIBUTES, grade)
-
-    async def main():
-        front = Front(engine, ScoreStore(tmp_path), model=MODEL, prompt=PROMPT, **options)
-        try:
-            return await scenario(front, engine)
-        finally:
-            await front.close()
-
-    return asyncio.run(main())
+from serve.knowledge import Knowledge
 
 
 def test_answers_carry_the_engines_grades(tmp_path):
     images = some_images(5)
 
     async def scenario(front, engine):
-        return await front.answer(Question(images, ATTRIBUTES)), front.stats()
+        return await front.answer(Question(images, ATTRIBUTES)), totals(front)
 
     answer, stats = with_front(tmp_path, scenario)
     np.testing.assert_allclose(answer.expected, known(images), atol=1e-5)
@@ -68,7 +48,7 @@ def test_what_is_in_the_store_is_not_asked_again_also_after_a_restart(tmp_path):
         await front.answer(Question(images[:2], ATTRIBUTES))
 
     async def second(front, engine):
-        return await front.answer(Question(images, ATTRIBUTES)), engine.asked, front.stats()
+        return await front.answer(Question(images, ATTRIBUTES)), engine.asked, totals(front)
 
     with_front(tmp_path, first)
     answer, asked, stats = with_front(tmp_path, second)
@@ -89,20 +69,6 @@ def test_only_the_unknown_attributes_of_an_image_are_asked(tmp_path):
     assert asked == [[(image_id(images[0]), "hat")], [(image_id(images[0]), "age")]]
 
 
-def gated() -> FakeEngine:
-    """An engine that answers nothing until its gate is opened."""
-    return FakeEngine(PROMPT, ATTRIBUTES, grade, gate=asyncio.Event())
-
-
-async def asking(front, engine, *questions):
-    """Tasks that ask, once the engine has begun with the first of them or the front has taken them in."""
-    num_calls = len(engine.asked)
-    tasks = [asyncio.create_task(front.answer(question)) for question in questions]
-    while len(engine.asked) == num_calls and not front.stats()["queued"]:
-        await asyncio.sleep(0)
-    return tasks
-
-
 def test_questions_in_flight_are_joined(tmp_path):
     images = some_images(6)
     questions = [Question(images[:4], ATTRIBUTES), Question(images[2:], ATTRIBUTES), Question(images[:4], ("age",))]
@@ -110,7 +76,7 @@ def test_questions_in_flight_are_joined(tmp_path):
     async def scenario(front, engine):
         tasks = [*await asking(front, engine, questions[0]), *await asking(front, engine, *questions[1:])]
         engine.gate.set()
-        return await asyncio.gather(*tasks), front.stats(), engine.asked
+        return await asyncio.gather(*tasks), totals(front), engine.asked
 
     answers, stats, asked = with_front(tmp_path, scenario, engine=gated(), num_batches=1)
     np.testing.assert_allclose(answers[0].expected, known(images[:4]), atol=1e-5)
@@ -148,26 +114,27 @@ def test_all_attributes_of_an_image_go_in_one_call_and_calls_are_bounded(tmp_pat
 
 def test_a_full_queue_is_busy_and_free_again_later(tmp_path):
     async def scenario(front, engine):
-        (first,) = await asking(front, engine, Question(some_images(3), ATTRIBUTES))
-        with pytest.raises(Busy, match=r"9 grades waiting, limit 10"):
-            await front.answer(Question(some_images(2, seed=1), ATTRIBUTES))
+        (first,) = await asking(front, engine, Question(some_images(1), ATTRIBUTES))
+        (second,) = await asking(front, engine, Question(some_images(3, seed=1), ATTRIBUTES))
+        with pytest.raises(Busy, match=r"9 items waiting, limit 10"):
+            await front.answer(Question(some_images(2, seed=2), ATTRIBUTES))
         engine.gate.set()
-        await first
-        await front.answer(Question(some_images(2, seed=1), ATTRIBUTES))
-        return front.stats()
+        await asyncio.gather(first, second)
+        await front.answer(Question(some_images(2, seed=2), ATTRIBUTES))
+        return totals(front)
 
-    stats = with_front(tmp_path, scenario, engine=gated(), max_queue=10)
-    assert (stats["refused"], stats["asked"]) == (1, 15)
+    stats = with_front(tmp_path, scenario, engine=gated(), max_queue=10, batch_size=3, num_batches=1)
+    assert (stats["refused"], stats["asked"]) == (1, 18)
 
 
 def test_a_malformed_grade_is_flagged_and_asked_again_another_time(tmp_path):
     images = some_images(3)
-    engine = FakeEngine(PROMPT, ATTRIBUTES, grade, malformed=[image_id(images[1])])
+    engine = fake_engine(malformed=[image_id(images[1])])
 
     async def scenario(front, engine):
         answer = await front.answer(Question(images, ATTRIBUTES))
         engine.malformed.clear()
-        return answer, await front.answer(Question(images, ATTRIBUTES)), front.stats()
+        return answer, await front.answer(Question(images, ATTRIBUTES)), totals(front)
 
     answer, again, stats = with_front(tmp_path, scenario, engine=engine)
     assert answer.malformed.tolist() == [[False] * 3, [True] * 3, [False] * 3]
@@ -187,7 +154,7 @@ def test_grades_are_on_disk_before_they_are_answered(tmp_path):
             order.append("kept")
 
     async def main():
-        front = Front(FakeEngine(PROMPT, ATTRIBUTES, grade), Watched(tmp_path), model=MODEL, prompt=PROMPT)
+        front = make_front(fake_engine(), Watched(tmp_path))
         await front.answer(Question(images, ATTRIBUTES))
         order.append("answered")
         kept = ScoreStore(tmp_path).lookup(image_ids(images), ATTRIBUTES, MODEL, PROMPT.version)
@@ -208,7 +175,7 @@ def test_a_store_that_cannot_be_written_is_no_answer(tmp_path):
             pass
 
     async def main():
-        front = Front(FakeEngine(PROMPT, ATTRIBUTES, grade), Full(tmp_path), model=MODEL, prompt=PROMPT)
+        front = make_front(fake_engine(), Full(tmp_path))
         with pytest.raises(OracleError, match="the score store is full"):
             await front.answer(Question(some_images(2), ATTRIBUTES))
         await front.close()
@@ -218,7 +185,7 @@ def test_a_store_that_cannot_be_written_is_no_answer(tmp_path):
 
 def test_a_lost_engine_is_asked_again(tmp_path):
     images = some_images(2)
-    engine = FakeEngine(PROMPT, ATTRIBUTES, grade, num_losses=1)
+    engine = fake_engine(num_losses=1)
 
     async def scenario(front, engine):
         return await front.answer(Question(images, ATTRIBUTES))
@@ -229,7 +196,7 @@ def test_a_lost_engine_is_asked_again(tmp_path):
 
 
 def test_an_engine_that_cannot_answer_fails_the_question_and_not_the_front(tmp_path):
-    engine = FakeEngine(PROMPT, ATTRIBUTES, grade, error=OracleError("the model speaks no digits"))
+    engine = fake_engine(error=OracleError("the model speaks no digits"))
 
     async def scenario(front, engine):
         with pytest.raises(OracleError, match="the model speaks no digits"):
@@ -243,15 +210,87 @@ def test_an_engine_that_cannot_answer_fails_the_question_and_not_the_front(tmp_p
 def test_a_deadline_ends_the_wait_and_what_is_not_begun_is_not_asked(tmp_path):
     async def scenario(front, engine):
         (first,) = await asking(front, engine, Question(some_images(2), ATTRIBUTES))
-        with pytest.raises(OracleError, match=r"within the question's 0.01 s"):
+        with pytest.raises(Late, match=r"within the question's 0.01 s"):
             await front.answer(Question(some_images(2, seed=1), ATTRIBUTES, deadline_s=0.01))
         engine.gate.set()
         await first
-        return front.stats(), engine.asked
+        return totals(front), engine.asked
 
     stats, asked = with_front(tmp_path, scenario, engine=gated(), num_batches=1)
     assert len(asked) == 1
     assert stats["queued"] == stats["in_flight"] == 0
+
+
+def test_a_small_client_is_answered_while_a_greedy_one_waits(tmp_path):
+    async def scenario(front, engine):
+        greedy = Question(some_images(40), ATTRIBUTES, client="greedy")
+        small = Question(some_images(1, seed=1), ATTRIBUTES, client="small")
+        tasks = await asking(front, engine, greedy, small)
+        engine.gate.set()
+        await tasks[1]
+        waiting = front.snapshot().queued
+        await tasks[0]
+        return waiting, front.snapshot()
+
+    waiting, end = with_front(tmp_path, scenario, engine=gated(), batch_size=3, num_batches=1)
+    assert set(waiting) <= {"greedy"}
+    assert (end.clients["greedy"].asked, end.clients["small"].asked) == (120, 3)
+    assert sum(end.clients["small"].latencies) == 1
+
+
+def test_a_batch_that_nobody_waits_for_frees_the_engine(tmp_path):
+    """With a deadline, with a cancellation; what others wait for goes on."""
+
+    async def scenario(front, engine):
+        late = Question(some_images(1), ATTRIBUTES, deadline_s=0.05)
+        (first, second) = await asking(front, engine, late, Question(some_images(1, seed=1), ATTRIBUTES))
+        with pytest.raises(Late):
+            await first
+        while len(engine.asked) < 2:
+            await asyncio.sleep(0.001)
+        assert engine.num_cancelled == 1
+        second.cancel()
+        await asyncio.wait([second])
+        while engine.num_cancelled < 2:
+            await asyncio.sleep(0.001)
+        engine.gate.set()
+        return await front.answer(late), totals(front)
+
+    answer, stats = with_front(tmp_path, scenario, engine=gated(), batch_size=3, num_batches=1)
+    np.testing.assert_allclose(answer.expected, known(some_images(1)), atol=1e-5)
+    assert (stats["late"], stats["given_up"], stats["in_flight"]) == (1, 1, 0)
+
+
+def test_what_a_lost_engine_had_is_counted_as_asked_again(tmp_path):
+    async def scenario(front, engine):
+        await front.answer(Question(some_images(2), ATTRIBUTES))
+        return totals(front)
+
+    stats = with_front(tmp_path, scenario, engine=fake_engine(num_losses=1))
+    assert (stats["asked"], stats["asked_again"], stats["stored"]) == (6, 6, 6)
+
+
+def test_a_model_that_knows_its_attributes_is_not_asked_for_others(tmp_path):
+    knowledge = Knowledge(MODEL, load_prompt, attributes=ATTRIBUTES)
+
+    async def scenario(front, engine):
+        with pytest.raises(ValueError, match="never learnt the attribute 'moustache'"):
+            await front.answer(Question(some_images(1), ("moustache",)))
+
+    with_front(tmp_path, scenario, knowledge=knowledge)
+
+
+def test_images_unlike_the_gold_set_are_flagged_and_counted(tmp_path):
+    class Strict:
+        def flags(self, expected, entropy, attributes):
+            return np.arange(len(expected)) % 2 == 1
+
+    async def scenario(front, engine):
+        return await front.answer(Question(some_images(4), ATTRIBUTES)), totals(front)
+
+    answer, stats = with_front(tmp_path, scenario, knowledge=Knowledge(MODEL, load_prompt, calibration=Strict()))
+    assert answer.flagged.tolist() == [False, True, False, True]
+    assert (stats["images"], stats["images_flagged"]) == (4, 2)
 
 
 def test_a_question_given_up_is_not_asked_unless_another_waits_for_it(tmp_path):

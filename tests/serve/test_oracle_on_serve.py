@@ -1,6 +1,8 @@
 """The oracle as it runs: Ray Serve, the front, the doors; behind them first a fake engine, then vLLM itself."""
 
 import concurrent.futures
+import os
+import signal
 import socket
 import sys
 import time
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 import ray
 from controlled import ATTRIBUTES, controlled_by, fail_to_start, grade
+from ray import serve as ray_serve
 
 from graphdrl.images.ids import image_ids
 from graphdrl.oracle.clients import HandleOracle, HttpOracle
@@ -97,22 +100,35 @@ def test_the_http_door_says_no_in_the_clients_own_terms(fake):
         HttpOracle(f"http://127.0.0.1:{free_port()}/fake", "k").submit(Question(some_images(1, 2), ("hat",))).result()
 
 
-def test_a_full_queue_is_busy_for_all_and_what_was_taken_is_answered(client, fake):
+def test_whoever_is_refused_by_a_full_queue_asks_again_by_itself(fake):
     settings, folder = fake
     (folder / "hold").touch()
-    taken = client.submit(Question(some_images(4, seed=3), ATTRIBUTES))
-    oracle = web(settings)
-    while not oracle.stats()["in_flight"]:
+    clients = [HandleOracle("fake", max_pending=8), web(settings)]
+    futures = [client.submit(Question(some_images(3, seed=30 + n), ATTRIBUTES)) for n in range(4) for client in clients]
+    while not clients[1].stats()["refused"]:
         time.sleep(0.02)
-    with pytest.raises(Busy, match="12 grades waiting"):
-        client.submit(Question(some_images(1, seed=4), ATTRIBUTES)).result(timeout=60)
-    with pytest.raises(Busy, match="ask again later"):
-        client.submit(Question(some_images(1, seed=4), ATTRIBUTES))
-    with pytest.raises(Busy):
-        oracle.submit(Question(some_images(1, seed=4), ATTRIBUTES)).result(timeout=60)
+    assert not any(future.done() for future in futures)
     (folder / "hold").unlink()
-    np.testing.assert_allclose(taken.result(timeout=60).expected, known(some_images(4, seed=3)), atol=1e-5)
-    oracle.close()
+    for number, future in enumerate(futures):
+        images = some_images(3, seed=30 + number // 2)
+        np.testing.assert_allclose(future.result(timeout=60).expected, known(images), atol=1e-5)
+    for client in clients:
+        client.close()
+
+
+def test_a_front_that_dies_is_replaced_and_its_questions_are_answered(client, fake):
+    _, folder = fake
+    kept = client.submit(Question(some_images(2, seed=40), ATTRIBUTES)).result(timeout=60)
+    (folder / "hold").touch()
+    pending = client.submit(Question(some_images(2, seed=41), ATTRIBUTES))
+    handle = ray_serve.get_app_handle("fake")
+    while not handle.snapshot.remote().result(timeout_s=60).in_flight:
+        time.sleep(0.02)
+    os.kill(handle.pid.remote().result(timeout_s=60), signal.SIGKILL)
+    (folder / "hold").unlink()
+    np.testing.assert_allclose(pending.result(timeout=120).expected, known(some_images(2, seed=41)), atol=1e-5)
+    again = client.submit(Question(some_images(2, seed=40), ATTRIBUTES)).result(timeout=60)
+    assert (kept.num_asked, again.num_asked) == (6, 0)
 
 
 def test_a_client_has_a_bound_of_its_own_and_gives_up_when_it_is_closed(fake):
@@ -143,7 +159,7 @@ def test_a_running_oracle_is_found_again_and_is_not_given_another_model(fake):
     settings, _ = fake
     start_oracle(settings, "fake", make_engine=fail_to_start)
     other = settings.model_copy(update={"model": "somebody/another-model"})
-    with pytest.raises(OracleError, match="already serves model 'builtin', not 'somebody/another-model'"):
+    with pytest.raises(OracleError, match="already runs with oracle.model='builtin', not 'somebody/another-model'"):
         start_oracle(other, "fake")
 
 

@@ -1,12 +1,14 @@
 """What the vLLM tests run in a process of its own: vLLM changes torch and its environment for good."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from graphdrl.oracle.protocol import OracleError
+from serve.chat import MOST_OPEN, Chat
 from serve.engine import Request
 from serve.vllm_engine import VllmEngine
 
@@ -19,6 +21,22 @@ def grades(folder: Path, images: np.ndarray, prompts: list[str]) -> np.ndarray:
     return asyncio.run(_grades(folder, images, prompts))
 
 
+def without_eyes(folder: Path, prompts: list[str], pattern: str, stem: str, image: np.ndarray) -> dict[str, Any]:
+    """A text model's beliefs, what it writes in the pattern, and what it says when it is shown an image."""
+
+    async def ask() -> dict[str, Any]:
+        engine = VllmEngine(str(folder), SMALL)
+        seen: dict[str, Any] = {
+            "beliefs": await engine.probabilities([Request((), prompt, DIGITS) for prompt in prompts]),
+            "written": await engine.generate([Request((), prompt, DIGITS, pattern, stem) for prompt in prompts]),
+            "shown": await _error(engine.probabilities([Request((image,), prompts[0], DIGITS)])),
+        }
+        engine.close()
+        return seen
+
+    return asyncio.run(ask())
+
+
 def start_error(folder: Path, engine_args: dict[str, Any]) -> str:
     """How the engine says that it cannot start."""
     try:
@@ -29,7 +47,7 @@ def start_error(folder: Path, engine_args: dict[str, Any]) -> str:
 
 
 def incidents(folder: Path, image: np.ndarray, prompt: str) -> dict[str, Any]:
-    """An engine's day: good and bad questions in one call, free text, a call given up, the end."""
+    """An engine's day: good and bad questions in one call, texts, calls given up, the end."""
     return asyncio.run(_incidents(folder, image, prompt))
 
 
@@ -51,14 +69,23 @@ async def _incidents(folder: Path, image: np.ndarray, prompt: str) -> dict[str, 
         Request((image, image), prompt, DIGITS),
         Request((), prompt, DIGITS),
     ]
-    seen: dict[str, Any] = {
-        "mixed": await engine.probabilities(mixed),
-        "text": await engine.generate([Request((), "x")]),
-    }
-    given_up = asyncio.create_task(engine.probabilities([good] * 64))
-    await asyncio.sleep(0.01)
-    given_up.cancel()
+    seen: dict[str, Any] = {"before": engine.usage(), "mixed": await engine.probabilities(mixed)}
+    seen["used"] = engine.usage()
+    endless = Request((), "x", pattern="[ab]{300}", most_tokens=400)
+    texts = [
+        Request((image,), prompt, DIGITS, r'\{"hat":[0-5],"beard":[0-5]\}', '{"hat":'),
+        Request((), "x" * 5000, DIGITS, pattern="[ab]{5}"),
+        Request((image,), prompt, DIGITS, pattern="[0-5]{9}", most_tokens=4),
+        replace(endless, deadline_s=0.02),
+        Request((), "x", most_tokens=3),
+    ]
+    seen["texts"] = await engine.generate(texts)
+    given_up = [asyncio.create_task(engine.probabilities([good] * 64)), asyncio.create_task(engine.generate([endless]))]
+    await asyncio.sleep(0.05)
+    for task in given_up:
+        task.cancel()
     seen["after giving up"] = await engine.probabilities([good])
+    seen["left"] = engine.vllm.get_num_unfinished_requests()
     seen["two tokens"] = await _error(engine.probabilities([Request((image,), prompt, ("1", "10"))]))
     await engine.health()
     engine.close()
@@ -69,6 +96,60 @@ async def _incidents(folder: Path, image: np.ndarray, prompt: str) -> dict[str, 
 async def _error(call: Any) -> tuple[str, str]:
     try:
         await call
-    except OracleError as error:
+    except (OracleError, ValueError) as error:
         return type(error).__name__, str(error)
     return "", ""
+
+
+def chats(folder: str, bodies: dict[str, dict[str, Any]], image: np.ndarray, prompt: str) -> dict[str, Any]:
+    """A chat door's day, on one engine with questions about grades."""
+    return asyncio.run(_chats(folder, bodies, image, prompt))
+
+
+async def _chats(folder: str, bodies: dict[str, dict[str, Any]], image: np.ndarray, prompt: str) -> dict[str, Any]:
+    engine = VllmEngine(folder, SMALL)
+    chat = Chat(engine, "tiny")
+    seen: dict[str, Any] = {"models": chat.models()}
+    good = Request((image,), prompt, DIGITS)
+    seen["grade"] = int((await engine.probabilities([good]))[0].argmax())
+    for name in ("one", "long", "many", "schema"):
+        seen[name] = await chat.complete(bodies[name])
+    seen["stream of long"] = [event async for event in chat.stream(bodies["long"])]
+    *answers, grades = await asyncio.gather(
+        *(chat.complete(bodies["one"]) for _ in range(8)), engine.probabilities([good] * 64)
+    )
+    seen["at once"] = [answer["choices"][0]["message"]["content"] for answer in answers]
+    seen["grades at once"] = grades.argmax(axis=1).tolist()
+    seen["given up"] = [await _cancelled(engine, chat, bodies["endless"]), await _left_off(chat, bodies["endless"])]
+    await engine.probabilities([good])
+    seen["left"] = engine.vllm.get_num_unfinished_requests()
+    for name in bodies:
+        if name not in (*seen, "endless"):
+            seen[f"complete {name}"] = await _error(chat.complete(bodies[name]))
+            seen[f"stream {name}"] = await _error(anext(chat.stream(bodies[name])))
+    waiting = [asyncio.create_task(chat.complete(bodies["one"])) for _ in range(MOST_OPEN)]
+    await asyncio.sleep(0)
+    seen["one too many"] = await _error(chat.complete(bodies["one"]))
+    await asyncio.gather(*waiting)
+    engine.close()
+    seen["closed"] = await _error(chat.complete(bodies["one"]))
+    return seen
+
+
+async def _cancelled(engine: VllmEngine, chat: Chat, body: dict[str, Any]) -> str:
+    task = asyncio.create_task(chat.complete(body))
+    while not engine.vllm.get_num_unfinished_requests():
+        await asyncio.sleep(0)
+    task.cancel()
+    try:
+        await task
+    except asyncio.CancelledError:
+        return "CancelledError"
+    return "answered"
+
+
+async def _left_off(chat: Chat, body: dict[str, Any]) -> str:
+    events = chat.stream(body)
+    await anext(events)
+    await events.aclose()
+    return "closed"

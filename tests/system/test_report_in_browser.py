@@ -33,6 +33,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
         argmax=np.rint(expected).astype(np.int8),
         entropy=np.zeros_like(expected),
         inclusion_probability=np.ones(200, np.float32),
+        flagged=np.zeros(200, bool),
         source="data",
         model="known",
         prompt_version="none",

@@ -19,6 +19,7 @@ def make_scores(num: int, seed: int = 0, prefix: str = "image") -> Scores:
         argmax=np.rint(expected).astype(np.int8),
         entropy=generator.uniform(0, 1, expected.shape).astype(np.float32),
         inclusion_probability=np.full(num, 0.5, np.float32),
+        flagged=np.arange(num) % 7 == 0,
         source="data",
         model="fake",
         prompt_version="p1",

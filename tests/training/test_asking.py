@@ -41,8 +41,9 @@ def answer_to(question: Question) -> Answer:
     shape = (len(question.images), len(question.attributes))
     ids = tuple(str(int(image[0, 0, 0])) for image in question.images)
     zeros = np.zeros(shape, np.float32)
-    malformed = np.zeros(shape, bool)
-    return Answer(ids, question.attributes, zeros, zeros.astype(np.int8), zeros, malformed, "m", "p", zeros.size)
+    malformed, flagged = np.zeros(shape, bool), np.zeros(shape[0], bool)
+    argmax = zeros.astype(np.int8)
+    return Answer(ids, question.attributes, zeros, argmax, zeros, malformed, flagged, "m", "p", zeros.size)
 
 
 def make_asker(oracle: SlowOracle, num: int = 10) -> Asker:

@@ -15,7 +15,7 @@ from graphdrl.training.runs import append_line
 def assert_same_version(first: RelationsVersion, second: RelationsVersion) -> None:
     for name in ("weights", "low", "high", "resolved", "strength", "partial"):
         np.testing.assert_array_equal(getattr(first.edges, name), getattr(second.edges, name))
-    for name in ("expected", "argmax", "entropy", "inclusion_probability"):
+    for name in ("expected", "argmax", "entropy", "inclusion_probability", "flagged"):
         np.testing.assert_array_equal(getattr(first.scores, name), getattr(second.scores, name))
     np.testing.assert_array_equal(first.sample_weights, second.sample_weights)
     plain = ("version", "key", "node_map", "effective_sample_size", "notes")

@@ -13,7 +13,9 @@ import torch
 from torch.nn import functional
 
 from graphdrl.images import avatars, faces
+from graphdrl.images.bayesnet import FAINTEST
 from graphdrl.images.sources.avatars import draw as draw_avatars
+from graphdrl.images.sources.avatars import render as render_avatars
 
 ATTRIBUTES = faces.ATTRIBUTES + tuple(name for name in avatars.ATTRIBUTES if name not in faces.ATTRIBUTES)
 """The K names that the built-in model knows, by which it is asked."""
@@ -27,52 +29,91 @@ IMAGE_SIZE = 64
 
 _CHUNK = 1_000  # images drawn with one seed
 _PRESENCE = 0.7
+_LEAST_CHANGE = 0.35
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """images: uint8 [N, 64, 64, 3]; values: float32 [N, K] in [0, 1], NaN where an attribute cannot be shown."""
+    """images: uint8 [N, 64, 64, 3]; values: float32 [N, K] in [0, 1], NaN where an attribute cannot be shown.
+
+    changed: int64 [N], the row of the same picture with one attribute changed, -1 where there is none.
+    """
 
     images: np.ndarray
     values: np.ndarray
+    changed: np.ndarray
 
     def __len__(self) -> int:
         return len(self.images)
 
     def head(self, num: int) -> "Pictures":
-        """The first `num` of them."""
-        return Pictures(self.images[:num], self.values[:num])
+        """The first `num` of them, without changes."""
+        return plain(self.images[:num], self.values[:num])
+
+    def pairs(self) -> tuple["Pictures", "Pictures"]:
+        """The pictures of which there is a changed one, and those."""
+        first = np.flatnonzero(self.changed >= 0)
+        second = self.changed[first]
+        return plain(self.images[first], self.values[first]), plain(self.images[second], self.values[second])
 
 
-def draw_faces(num: int, seed: int, presence: float | None = None) -> Pictures:
-    """Faces with independent attributes, each showing with probability `presence` (None: as often as in the data)."""
+def plain(images: np.ndarray, values: np.ndarray) -> Pictures:
+    """Pictures without changes."""
+    return Pictures(images, values, np.full(len(images), -1))
+
+
+def joined(parts: Sequence[Pictures]) -> Pictures:
+    """All parts' pictures, one part after the other."""
+    starts = np.cumsum([0, *(len(part) for part in parts)])
+    changed = [np.where(part.changed < 0, -1, part.changed + start) for part, start in zip(parts, starts, strict=False)]
+    images = np.concatenate([part.images for part in parts])
+    return Pictures(images, np.concatenate([part.values for part in parts]), np.concatenate(changed))
+
+
+def draw_faces(num: int, seed: int, presence: float | None = None, num_changed: int = 0) -> Pictures:
+    """Faces with independent attributes, each showing with probability `presence` (None: as often as in the data).
+
+    The first `num_changed` of them follow once more behind all, each with one attribute changed.
+    """
     factors = faces.NETWORK.sample_independent(num, seed, presence)
     columns = [faces.NETWORK.nodes.index(name) for name in faces.ATTRIBUTES]
-    return Pictures(faces.render(factors, IMAGE_SIZE), _spread(faces.ATTRIBUTES, factors[:, columns]))
+    factors = np.concatenate([factors, _change_faces(factors[:num_changed], columns, seed)])
+    values = _spread(faces.ATTRIBUTES, factors[:, columns])
+    return Pictures(faces.render(factors, IMAGE_SIZE), values, _behind(num, np.arange(num_changed)))
 
 
-def draw_portraits(num: int, seed: int, style: str) -> Pictures:
-    """Avatars of one style, their attributes as independent as its exclusive parts allow."""
+def draw_portraits(num: int, seed: int, style: str, num_changed: int = 0) -> Pictures:
+    """Avatars of one style, their attributes as independent as its exclusive parts allow.
+
+    Those of the first `num_changed` of which one attribute can be changed alone follow once more, so changed.
+    """
     drawn = draw_avatars(num, IMAGE_SIZE, seed, independent=True, style=style)
     assert drawn.grades is not None
-    return Pictures(drawn.images, _spread(drawn.attributes, drawn.grades))
+    assert drawn.factors is not None
+    grades = _change_portraits(avatars.STYLES[style], drawn.grades[:num_changed], seed)
+    nuisances = drawn.factors[: len(grades), drawn.grades.shape[1] :]
+    alone = np.flatnonzero((grades != drawn.grades[: len(grades)]).sum(axis=1) == 1)
+    again = render_avatars(avatars.STYLES[style], grades, nuisances, IMAGE_SIZE, seed)[alone]
+    values = _spread(drawn.attributes, np.concatenate([drawn.grades, grades[alone]]))
+    return Pictures(np.concatenate([drawn.images, again]), values, _behind(num, alone))
 
 
 def training_pictures(num_faces: int, num_avatars: int, cache: Path | None = None) -> Pictures:
-    """Faces and, shared equally among the styles learnt from, avatars; kept in the file `cache` when one is named."""
+    """Faces and, shared equally among the styles learnt from, avatars; kept in the file `cache` when one is named.
+
+    About every second picture comes changed in one attribute as well.
+    """
     if cache is not None and cache.exists():
         with np.load(cache, allow_pickle=False) as kept:
-            return Pictures(kept["images"], kept["values"])
+            return Pictures(kept["images"], kept["values"], kept["changed"])
     per_style = num_avatars // len(avatars.TRAINING_STYLES)
-    parts = [draw_faces(size, seed, _PRESENCE) for size, seed in _chunks(num_faces, TRAINING_SEED)]
+    parts = [draw_faces(size, seed, _PRESENCE, size // 2) for size, seed in _chunks(num_faces, TRAINING_SEED)]
     for style in avatars.TRAINING_STYLES:
-        parts += [draw_portraits(size, seed, style) for size, seed in _chunks(per_style, TRAINING_SEED)]
-    pictures = Pictures(
-        np.concatenate([part.images for part in parts]), np.concatenate([part.values for part in parts])
-    )
+        parts += [draw_portraits(size, seed, style, size // 2) for size, seed in _chunks(per_style, TRAINING_SEED)]
+    pictures = joined(parts)
     if cache is not None:
         cache.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(cache, images=pictures.images, values=pictures.values)
+        np.savez(cache, images=pictures.images, values=pictures.values, changed=pictures.changed)
     return pictures
 
 
@@ -86,15 +127,36 @@ def held_out_pictures(num: int) -> dict[str, Pictures]:
     return {"faces": draw_faces(num, HELD_OUT_SEED, _PRESENCE), **styles}
 
 
-def batches(pictures: Pictures, batch_size: int, seed: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Endless shuffled, augmented batches: pixels [B, 3, 64, 64] in [-1, 1] and values [B, K]."""
+def held_out_changes(num: int) -> dict[str, tuple[Pictures, Pictures]]:
+    """Of each kind, held-out pictures and the same with one attribute changed: `num` faces, fewer avatars."""
+    seed = HELD_OUT_SEED + 1
+    styles = {style: draw_portraits(num, seed, style, num).pairs() for style in avatars.TRAINING_STYLES}
+    return {"faces": draw_faces(num, seed, _PRESENCE, num).pairs(), **styles}
+
+
+@dataclass(frozen=True)
+class Batch:
+    """pixels: [B, 3, 64, 64] in [-1, 1]; values: [B, K]; changed: int64 [C, 2], pairs of one attribute's change."""
+
+    pixels: torch.Tensor
+    values: torch.Tensor
+    changed: torch.Tensor
+
+
+def batches(pictures: Pictures, batch_size: int, num_changed: int, seed: int) -> Iterator[Batch]:
+    """Endless shuffled, augmented batches; the changes of up to `num_changed` of a batch's pictures end it."""
     shuffler, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
+    num = batch_size - num_changed
+    originals = np.setdiff1d(np.arange(len(pictures)), pictures.changed)
     while True:
-        order = shuffler.permutation(len(pictures))
-        for start in range(0, len(order) - batch_size + 1, batch_size):
-            rows = np.sort(order[start : start + batch_size])
+        order = shuffler.permutation(originals)
+        for start in range(0, len(order) - num + 1, num):
+            rows = np.sort(order[start : start + num])
+            first = shuffler.permutation(np.flatnonzero(pictures.changed[rows] >= 0))[:num_changed]
+            changed = torch.from_numpy(np.stack([first, num + np.arange(len(first))], axis=1))
+            rows = np.concatenate([rows, pictures.changed[rows[first]]])
             pixels = augment(to_pixels(pictures.images[rows]), generator)
-            yield pixels, torch.from_numpy(pictures.values[rows])
+            yield Batch(pixels, torch.from_numpy(pictures.values[rows]), changed)
 
 
 def to_pixels(images: np.ndarray) -> torch.Tensor:
@@ -134,6 +196,37 @@ def _chunks(num: int, first_seed: int) -> list[tuple[int, int]]:
     """(images, seed) of the draws that make up `num` images."""
     starts = range(0, num, _CHUNK)
     return [(min(_CHUNK, num - start), first_seed + index) for index, start in enumerate(starts)]
+
+
+def _behind(num: int, first: np.ndarray) -> np.ndarray:
+    """Which row is each picture's change, when those of the pictures `first` follow behind all `num`."""
+    changed = np.full(num + len(first), -1)
+    changed[first] = num + np.arange(len(first))
+    return changed
+
+
+def _change_faces(factors: np.ndarray, columns: Sequence[int], seed: int) -> np.ndarray:
+    """Factors [N, F] with one attribute of each row moved by `_LEAST_CHANGE` or more, seldom to where it is absent."""
+    rng = np.random.default_rng([seed, 3])
+    rows, chosen = np.arange(len(factors)), rng.choice(columns, len(factors))
+    value = factors[rows, chosen]
+    low = np.where(value < 0.5, value + _LEAST_CHANGE, 0)
+    high = np.where(value < 0.5, 1, value - _LEAST_CHANGE)
+    moved = rng.uniform(low, high)
+    can_be_absent = ~np.isin(chosen, [faces.NETWORK.nodes.index(name) for name in ("age", "blond", "skin")])
+    changed = factors.copy()
+    changed[rows, chosen] = np.where(can_be_absent & (moved < FAINTEST), 0, moved)
+    return changed
+
+
+def _change_portraits(style: avatars.Style, grades: np.ndarray, seed: int) -> np.ndarray:
+    """Grades [N, K] that the style can show after it was asked to change one attribute of each row."""
+    rng = np.random.default_rng([seed, 3])
+    wanted = grades.copy()
+    for row, k in enumerate(rng.integers(len(style.attributes), size=len(grades))):
+        levels = style.levels(style.attributes[k])
+        wanted[row, k] = rng.choice(levels[np.abs(levels - grades[row, k]) >= _LEAST_CHANGE])
+    return avatars.settle(style, wanted)[0]
 
 
 def _spread(attributes: Sequence[str], grades: np.ndarray) -> np.ndarray:

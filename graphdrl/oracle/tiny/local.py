@@ -15,7 +15,7 @@ from graphdrl.images.ids import image_ids
 from graphdrl.oracle.identity import model_folder, model_key
 from graphdrl.oracle.prompts import Prompt, check_attribute, load_prompt
 from graphdrl.oracle.protocol import Busy, OracleError
-from graphdrl.oracle.questions import NUM_GRADES, Answer, Question
+from graphdrl.oracle.questions import NUM_GRADES, A, Answer, Ask, Question
 from graphdrl.oracle.scores import ScoreStore, grades_of
 from graphdrl.oracle.tiny.packing import ask_packed, pack
 
@@ -52,13 +52,19 @@ class TransformersOracle:
         self._thread = threading.Thread(target=self._work, name="local oracle", daemon=True)
         self._thread.start()
 
-    def submit(self, question: Question) -> "Future[Answer]":
-        """Ask without waiting; raises Busy when the queue is full, ValueError for what cannot be an attribute."""
+    def submit(self, question: Ask[A]) -> "Future[A]":
+        """Ask without waiting; raises Busy when the queue is full, ValueError for what cannot be an attribute.
+
+        Questions of other kinds raise OracleError: they are the served oracle's.
+        """
+        if not isinstance(question, Question):
+            kind = type(question).__name__
+            raise OracleError(f"the local oracle answers no {kind}, only scores: start `graphdrl serve oracle` for it")
         for attribute in question.attributes:
             check_attribute(attribute)
         if self._closed.is_set():
             raise OracleError("this oracle was closed: open another one")
-        future: Future[Answer] = Future()
+        future: Future[Any] = Future()
         try:
             self._queue.put_nowait((question, time.monotonic(), future))
         except queue.Full:
@@ -100,7 +106,8 @@ class TransformersOracle:
             self._keep([ids[row] for row in rows], question.attributes, probabilities[rows])
         grades = grades_of(probabilities)
         num_asked = len(rows) * len(question.attributes)
-        return Answer(ids, question.attributes, *grades, self.model, self._prompt.version, num_asked)
+        flagged = np.zeros(len(ids), bool)  # only a calibrated front knows what to doubt
+        return Answer(ids, question.attributes, *grades, flagged, self.model, self._prompt.version, num_asked)
 
     def _known(self, ids: Sequence[str], attributes: tuple[str, ...]) -> np.ndarray:
         """Probabilities float32 [B, K, 6] that the store has, NaN elsewhere."""
@@ -148,7 +155,7 @@ class Grader:
         tokens = [self._inputs(images[:1], question)["input_ids"][0].tolist() for question in questions]
         vision = self._processor.image_processor([[image] for image in images], return_tensors="pt")
         tensors = {name: vision[name].to(self._device) for name in ("pixel_values", "pixel_attention_mask")}
-        return ask_packed(self._model, pack(tokens, self._device), **tensors).logits[..., self._digits]
+        return ask_packed(self._model, pack(tokens, self._device), len(images), **tensors).logits[..., self._digits]
 
     def _ask_plainly(self, images: np.ndarray, questions: Sequence[str]) -> torch.Tensor:
         """Digit logits [B, K, 6]; one sequence an image and question, for any architecture."""

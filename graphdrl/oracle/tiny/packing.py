@@ -1,4 +1,4 @@
-"""Many questions about one image in one sequence, so that the image and the prompt's head are computed once."""
+"""Many questions about one image in one sequence, so that the image and what prompts share are computed once."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,22 +10,24 @@ from transformers import Idefics3Processor, PreTrainedModel
 
 @dataclass(frozen=True)
 class Packed:
-    """K prompts that share their first tokens, laid out as that prefix followed by K branches; L tokens together.
+    """K prompts as a tree of tokens, in which what several begin with stands once; L tokens together.
 
-    ids, positions: int64 [1, L]; each branch counts on from the prefix.
-    mask: bool [1, 1, L, L], true where a token may look: at what precedes it in the prefix and in its own branch.
-    answers: int64 [K], the last token of each branch, where the answer is read.
+    ids, positions: int64 [1, L]; each branch counts on from where it leaves the others.
+    mask: bool [1, 1, L, L], true where a token may look: at what precedes it in its own prompt.
+    answers: int64 [K], the last token of each prompt, where the answer is read.
+    places: for each prompt, where in the tree each of its tokens lies.
     """
 
     ids: torch.Tensor
     positions: torch.Tensor
     mask: torch.Tensor
     answers: torch.Tensor
+    places: tuple[tuple[int, ...], ...]
 
 
-def chat_tokens(processor: Idefics3Processor, question: str) -> list[int]:
-    """Token ids of a question about one image, as the model is asked it: chat template, image token expanded."""
-    content: Any = [{"type": "image"}, {"type": "text", "text": question}]
+def chat_tokens(processor: Idefics3Processor, question: str, num_images: int = 1) -> list[int]:
+    """Token ids of a question about images, as the model is asked it: chat template, image tokens expanded."""
+    content: Any = [*({"type": "image"} for _ in range(num_images)), {"type": "text", "text": question}]
     text = processor.apply_chat_template(
         [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
     )
@@ -33,39 +35,50 @@ def chat_tokens(processor: Idefics3Processor, question: str) -> list[int]:
     return processor.tokenizer(text.replace(processor.image_token, whole))["input_ids"]
 
 
-def pack(prompts: Sequence[Sequence[int]], device: str = "cpu") -> Packed:
+def pack(prompts: Sequence[Sequence[int]], device: str | torch.device = "cpu") -> Packed:
     """Lay out the token ids of K prompts; equals asking them one by one, since no branch sees another."""
-    shared = _shared_prefix(prompts)
-    branches = [list(prompt[shared:]) for prompt in prompts]
-    branch = torch.tensor([-1] * shared + [k for k, tokens in enumerate(branches) for _ in tokens])
-    positions = torch.tensor(list(range(shared)) + [shared + at for tokens in branches for at in range(len(tokens))])
-    ids = torch.tensor(list(prompts[0][:shared]) + [token for tokens in branches for token in tokens])
-    visible = (branch[:, None] == branch[None, :]) | (branch[None, :] == -1)
-    mask = visible & torch.ones_like(visible).tril()
-    answers = torch.tensor([len(tokens) for tokens in branches]).cumsum(0) + shared - 1
-    return Packed(*(tensor.to(device) for tensor in (ids[None], positions[None], mask[None, None], answers)))
-
-
-def ask_packed(model: PreTrainedModel, packed: Packed, **vision: torch.Tensor) -> Any:
-    """The model's output with logits [B, K, vocabulary], one row an answer.
-
-    vision: `pixel_values` [B, tiles, 3, H, W] and whatever else the model's processor makes of B images.
-    """
-    num_images = len(vision["pixel_values"])
-    return model(
-        input_ids=packed.ids.expand(num_images, -1),
-        position_ids=packed.positions,
-        attention_mask=packed.mask.expand(num_images, -1, -1, -1),
-        logits_to_keep=packed.answers,
-        use_cache=False,
-        **vision,
+    nodes: dict[tuple[int, int], int] = {}  # (node before, token) -> node
+    depths, places = [], []
+    for prompt in prompts:
+        path = [-1]
+        for token in prompt:
+            if (path[-1], token) not in nodes:
+                nodes[path[-1], token] = len(nodes)
+                depths.append(len(path) - 1)
+            path.append(nodes[path[-1], token])
+        places.append(tuple(path[1:]))
+    mask = torch.eye(len(nodes), dtype=torch.bool)
+    for (before, _), node in nodes.items():
+        if before >= 0:
+            mask[node] |= mask[before]
+    return Packed(
+        ids=torch.tensor([[token for _, token in nodes]], device=device),
+        positions=torch.tensor([depths], device=device),
+        mask=mask[None, None].to(device),
+        answers=torch.tensor([path[-1] for path in places], device=device),
+        places=tuple(places),
     )
 
 
-def _shared_prefix(prompts: Sequence[Sequence[int]]) -> int:
-    """Length of the longest common prefix that leaves every prompt at least one token of its own."""
-    longest = min(len(prompt) for prompt in prompts) - 1
-    for position in range(longest):
-        if len({prompt[position] for prompt in prompts}) > 1:
-            return position
-    return longest
+def ask_packed(
+    model: PreTrainedModel,
+    packed: Packed,
+    num_rows: int,
+    ids: torch.Tensor | None = None,
+    at: torch.Tensor | None = None,
+    **vision: Any,
+) -> Any:
+    """The model's output with logits [B, K, vocabulary], one row an answer.
+
+    num_rows: B, the images (or groups of images) asked about.
+    ids: int64 [B, L], where the tokens of the rows differ; at: int64 [P], where to read instead of at the answers.
+    vision: `pixel_values` [B, tiles, 3, H, W] and whatever else the model's processor makes of B images.
+    """
+    return model(
+        input_ids=packed.ids.expand(num_rows, -1) if ids is None else ids,
+        position_ids=packed.positions,
+        attention_mask=packed.mask.expand(num_rows, -1, -1, -1),
+        logits_to_keep=packed.answers if at is None else at,
+        use_cache=False,
+        **vision,
+    )

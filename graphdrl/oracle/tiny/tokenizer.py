@@ -1,4 +1,4 @@
-"""The built-in model's tokenizer: byte-level BPE that knows its prompt's words, and any other text by its bytes."""
+"""The built-in model's tokenizer: byte-level BPE that knows its prompts' words, and any other text by its bytes."""
 
 from collections.abc import Iterable
 
@@ -23,13 +23,18 @@ CHAT_TEMPLATE = (
 )
 
 
+PIECES = r'[{,]"[^"]*":|\d(?=[,}])| ?\S+|\s+'
+"""Keys with the punctuation around them, digits that end a JSON value, words with the space before them."""
+
+
 def train_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
     """A tokenizer that makes one token of every word of `texts`, with the space before it.
 
-    Words keep their punctuation ("(absent)" is one), which keeps the prompt short; digits alone are single bytes.
+    Words keep their punctuation ("(absent)" is one), which keeps the prompt short. In compact JSON a key with all its
+    punctuation is one token and the digit after it another, the same one as alone.
     """
     tokenizer = Tokenizer(models.BPE())
-    words = pre_tokenizers.Split(Regex(r" ?\S+|\s+"), behavior="isolated")
+    words = pre_tokenizers.Split(Regex(PIECES), behavior="isolated")
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [words, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
     )

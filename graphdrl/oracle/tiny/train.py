@@ -3,72 +3,101 @@
 The first ten thousand images or so look like a plateau. What gets it off: an auxiliary regression head on the image
 tokens (dropped at saving), Muon (Jordan et al. 2024) on the hidden matrices, and fan-in initialisation. Targets are
 two-hot over the grades around 5 v, so that the expected grade is 5 v exactly (Farebrother et al. 2024, section 3.1).
+
+The score is the main prompt: every step asks it of all attributes. The first steps teach nothing else; later ones add
+a sample of the other prompts, as further branches of the same sequence, and pairs of the batch's images.
 """
 
 import argparse
 import json
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional
 from transformers import Idefics3ForConditionalGeneration, Idefics3Processor
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from graphdrl.oracle.prompts import load_prompt
-from graphdrl.oracle.questions import HIGHEST_GRADE, NUM_GRADES
 from graphdrl.oracle.tiny.data import (
     ATTRIBUTES,
+    Batch,
     Pictures,
     batches,
+    held_out_changes,
     held_out_pictures,
-    to_pixels,
     training_pictures,
 )
-from graphdrl.oracle.tiny.evaluate import agreement
+from graphdrl.oracle.tiny.lessons import Lessons
+from graphdrl.oracle.tiny.measuring import measure
 from graphdrl.oracle.tiny.model import build_model, build_processor
-from graphdrl.oracle.tiny.packing import Packed, ask_packed, chat_tokens, pack
+from graphdrl.oracle.tiny.packing import ask_packed, pack
+from graphdrl.oracle.tiny.tasks import Branch, Target, Tasks, corpus
 from graphdrl.oracle.tiny.tokenizer import train_tokenizer
 
-BATCH_SIZE = 32
+BATCH_SIZE = 24
 LEARNING_RATE = 3e-3
 WARM_UP_STEPS = 100
 CONSTANT_SHARE = 0.3
 LOWEST_RATE = 0.01
-AUXILIARY_WEIGHT = 1.0
 CLIP = 1.0
+LOG_STEPS = 200
+
+NUM_CHANGED = 8
+"""Pictures of a batch that are another one of it with one attribute changed."""
+
+ALONE_SHARE = 0.06
+"""Share of the time in which only the score is taught: until it leaves its plateau the rest would learn nothing."""
+
+WEIGHTS = {
+    "score": 1.0, "auxiliary": 1.0, "score_again": 0.3, "score_all": 0.5, "keys": 0.5,
+    "difference": 1.0, "rank": 1.0, "name": 1.0, "describe": 0.5, "end": 0.05,
+}  # fmt: skip
+
+MIDDLE_LAYER = 2
+"""After this layer of the language model the difference of two images is read off."""
 
 
 @dataclass
 class Learner:
-    """The model on its way, with the regression head that is dropped at saving and what it is asked."""
+    """The model on its way, with the regression heads that are dropped at saving and the choice of what is asked."""
 
     model: Idefics3ForConditionalGeneration
     processor: Idefics3Processor
-    head: nn.Linear
-    packed: Packed
-    digits: torch.Tensor
+    tasks: Tasks
+    heads: nn.ModuleDict
+    lessons: Lessons
     optimizers: tuple[torch.optim.Optimizer, ...]
     step: int = 0
 
-    def learn(self, pixels: torch.Tensor, values: torch.Tensor, rate: float) -> dict[str, float]:
-        """One step on pixels [B, 3, 64, 64] and values [B, K] at `rate` times the learning rate."""
-        output = ask_packed(self.model, self.packed, pixel_values=pixels[:, None])
-        answer = answer_loss(output.logits, values, self.digits)
-        auxiliary = regression_loss(self.head(output.image_hidden_states.flatten(1)), values)
-        (answer + AUXILIARY_WEIGHT * auxiliary).backward()
-        nn.utils.clip_grad_norm_([*self.model.parameters(), *self.head.parameters()], CLIP)
+    def learn(self, batch: Batch, rate: float, everything: bool = True) -> dict[str, float]:
+        """One step at `rate` times the learning rate, on all prompts or on the score's alone."""
+        features = self.model.get_image_features(batch.pixels[:, None]).pooler_output
+        values = batch.values
+        losses = {"auxiliary": regression_loss(self.heads["auxiliary"](features.flatten(1)), values)}
+        losses |= answer_losses(self.model, features[:, None], self.lessons.single(values, everything))[0]
+        if everything:
+            pairs = self.lessons.pair_up(batch)
+            first, second = values[pairs[:, 0]], values[pairs[:, 1]]
+            answers, states = answer_losses(self.model, features[pairs], self.lessons.double(first, second))
+            seen = states[:, 2 * self.tasks.image_length - 1]  # where both images have just been read
+            difference = self.heads["difference"](functional.rms_norm(seen, seen.shape[-1:]))
+            losses |= answers | {"difference": regression_loss(difference, (first - second + 1) / 2)}
+        torch.stack([WEIGHTS[task] * loss for task, loss in losses.items()]).sum().backward()
+        nn.utils.clip_grad_norm_([*self.model.parameters(), *self.heads.parameters()], CLIP)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = LEARNING_RATE * rate
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         self.step += 1
-        return {"loss": answer.item(), "auxiliary": auxiliary.item()}
+        return {task: loss.item() for task, loss in losses.items()}
 
     def save(self, folder: Path) -> None:
         """Write what transformers and vLLM load, replacing what was there."""
@@ -81,26 +110,56 @@ class Learner:
 
 
 def build_learner(seed: int) -> Learner:
-    """A fresh model that is asked the shared score prompt, one branch an attribute."""
-    prompt = load_prompt("score")
-    questions = [prompt.render(name) for name in ATTRIBUTES]
-    tokenizer = train_tokenizer(questions)
+    """A fresh model, its tokenizer made for the prompts."""
+    tokenizer = train_tokenizer(corpus())
     processor = build_processor(tokenizer)
     model = build_model(tokenizer, seed)
-    width = model.get_input_embeddings().weight.shape[1] * processor.image_seq_len
-    head = nn.Linear(width, len(ATTRIBUTES))
-    nn.init.zeros_(head.weight)
-    return Learner(
-        model,
-        processor,
-        head,
-        pack([chat_tokens(processor, question) for question in questions]),
-        torch.tensor(tokenizer.convert_tokens_to_ids([str(grade) for grade in range(NUM_GRADES)])),
-        build_optimizers(model, head),
+    width = model.get_input_embeddings().weight.shape[1]
+    heads = nn.ModuleDict(
+        {
+            "auxiliary": nn.Linear(width * processor.image_seq_len, len(ATTRIBUTES)),
+            "difference": nn.Linear(width, len(ATTRIBUTES)),
+        }
     )
+    nn.init.zeros_(heads["auxiliary"].weight)
+    tasks = Tasks(processor)
+    return Learner(model, processor, tasks, heads, Lessons(tasks, seed), build_optimizers(model, heads))
 
 
-def build_optimizers(model: nn.Module, head: nn.Module) -> tuple[torch.optim.Optimizer, ...]:
+def answer_losses(
+    model: nn.Module, features: torch.Tensor, branches: Sequence[Branch]
+) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    """Each task's mean cross-entropy over what is taught, and the states [B, L, D] after the middle layer.
+
+    features: image tokens [B, images, T, D] of the rows that the branches ask about, `images` at a time.
+    """
+    packed = pack([branch.tokens for branch in branches])
+    ids = packed.ids.repeat(len(features), 1)
+    taught: dict[str, list[tuple[int, Target]]] = {}
+    for branch, places in zip(branches, packed.places, strict=True):
+        for place, tokens in branch.written.items():
+            ids[:, places[place]] = tokens
+        for target in branch.targets:
+            taught.setdefault(target.task, []).append((places[target.place], target))
+    at = torch.tensor([place for some in taught.values() for place, _ in some])
+    vision = {"image": BaseModelOutputWithPooling(pooler_output=features.flatten(0, 1))}
+    options = {"mm_encoder_outputs": vision, "output_hidden_states": True}
+    output = ask_packed(model, packed, len(features), ids, at, **options)
+    parts = output.logits.float().log_softmax(-1).split([len(some) for some in taught.values()], dim=1)
+    losses = {
+        task: cross_entropy(part, [target for _, target in some])
+        for (task, some), part in zip(taught.items(), parts, strict=True)
+    }
+    return losses, output.hidden_states[MIDDLE_LAYER]
+
+
+def cross_entropy(log_probabilities: torch.Tensor, targets: Sequence[Target]) -> torch.Tensor:
+    """Mean over the taught answers among P targets, of log-probabilities [B, P, vocabulary]."""
+    tokens, shares = (torch.stack([getattr(target, name) for target in targets], 1) for name in ("tokens", "shares"))
+    return -(shares * log_probabilities.gather(-1, tokens)).sum() / shares.sum().clamp(min=1.0)
+
+
+def build_optimizers(model: nn.Module, heads: nn.Module) -> tuple[torch.optim.Optimizer, ...]:
     """Muon on the matrices inside the two transformers and between them, AdamW on all else."""
     named = dict(model.named_parameters())
     hidden = [name for name, p in named.items() if p.ndim == 2 and (".layers." in name or ".connector." in name)]
@@ -108,20 +167,7 @@ def build_optimizers(model: nn.Module, head: nn.Module) -> tuple[torch.optim.Opt
     muon = torch.optim.Muon(
         [named[name] for name in hidden], lr=LEARNING_RATE, weight_decay=0.02, adjust_lr_fn="match_rms_adamw"
     )
-    return muon, torch.optim.AdamW([*rest, *head.parameters()], lr=LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.01)
-
-
-def two_hot(values: torch.Tensor) -> torch.Tensor:
-    """Distributions over the six grades [..., 6] whose mean is 5 v, for values v in [0, 1]; NaN counts as 0."""
-    place = values.nan_to_num(0.0).unsqueeze(-1) * HIGHEST_GRADE
-    return (1 - (place - torch.arange(NUM_GRADES)).abs()).clamp(min=0)
-
-
-def answer_loss(logits: torch.Tensor, values: torch.Tensor, digits: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy of logits [B, K, vocabulary] against two-hot grades of values [B, K], where there is a value."""
-    log_probabilities = logits.float().log_softmax(-1)[..., digits]
-    per_answer = -(two_hot(values) * log_probabilities).sum(-1)
-    return per_answer[~values.isnan()].mean()
+    return muon, torch.optim.AdamW([*rest, *heads.parameters()], lr=LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.01)
 
 
 def regression_loss(predicted: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
@@ -136,56 +182,41 @@ def learning_rate_share(done: float, step: int) -> float:
     return min(1.0, (step + 1) / WARM_UP_STEPS) * max(LOWEST_RATE, min(1.0, decay))
 
 
-@torch.inference_mode()
-def expected_scores(learner: Learner, images: np.ndarray) -> np.ndarray:
-    """Expected grades float32 [N, K] of images uint8 [N, 64, 64, 3]."""
-    grades = torch.arange(NUM_GRADES, dtype=torch.float32)
-    parts = []
-    for start in range(0, len(images), 100):
-        pixels = to_pixels(images[start : start + 100])
-        logits = ask_packed(learner.model, learner.packed, pixel_values=pixels[:, None]).logits
-        parts.append(logits[..., learner.digits].softmax(-1) @ grades)
-    return torch.cat(parts).numpy()
-
-
-def measure(learner: Learner, held_out: dict[str, Pictures]) -> dict[str, dict]:
-    """Agreement on each kind of held-out picture; faces are graded, avatars come in ordered categories."""
-    learner.model.eval()
-    figures = {
-        kind: agreement(expected_scores(learner, pictures.images), pictures.values, kind == "faces", ATTRIBUTES)
-        for kind, pictures in held_out.items()
-    }
-    learner.model.train()
-    return figures
-
-
 def train(
     learner: Learner,
     pictures: Pictures,
-    held_out: dict[str, Pictures],
+    figures: Callable[[], dict[str, dict]],
     out: Path,
     *,
     minutes: float,
     seed: int,
     save_every_s: float,
 ) -> None:
-    """Train for `minutes`, leaving a usable model in OUT/model and its figures in OUT/log.jsonl at every save."""
+    """Train for `minutes`, leaving a usable model in OUT/model and its `figures` in OUT/log.jsonl at every save."""
     start = last_save = time.monotonic()
     losses: list[dict[str, float]] = []
-    for pixels, values in batches(pictures, BATCH_SIZE, seed):
+    num_images = 0
+    for batch in batches(pictures, BATCH_SIZE, NUM_CHANGED, seed):
         done = (time.monotonic() - start) / (60 * minutes)
-        losses.append(learner.learn(pixels, values, learning_rate_share(done, learner.step)))
-        if done < 1 and learner.step % 200:
+        losses.append(learner.learn(batch, learning_rate_share(done, learner.step), done >= ALONE_SHARE))
+        num_images += len(batch.pixels)
+        if done < 1 and learner.step % LOG_STEPS:
             continue
-        averages = {name: float(np.mean([loss[name] for loss in losses[-200:]])) for name in losses[0]}
-        line: dict[str, Any] = {"minutes": round(done * minutes, 2), "images": learner.step * BATCH_SIZE, **averages}
+        averages = mean_losses(losses[-LOG_STEPS:])
+        line: dict[str, Any] = {"minutes": round(done * minutes, 2), "images": num_images, **averages}
         if done >= 1 or time.monotonic() - last_save >= save_every_s:
             learner.save(out / "model")
-            line |= measure(learner, held_out)
+            line |= figures()
             last_save = time.monotonic()
         _log(out / "log.jsonl", line)
         if done >= 1:
             return
+
+
+def mean_losses(losses: Sequence[dict[str, float]]) -> dict[str, float]:
+    """The mean of each task's loss over the steps in which it was taught."""
+    names = dict.fromkeys(name for step in losses for name in step)
+    return {name: float(np.mean([step[name] for step in losses if name in step])) for name in names}
 
 
 def _log(path: Path, line: dict) -> None:
@@ -212,10 +243,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     pictures = training_pictures(options.num_faces, options.num_avatars, options.out / "pictures.npz")
     learner = build_learner(options.seed)
     held_out = held_out_pictures(options.num_held_out)
+    changes = held_out_changes(options.num_held_out // 4)
     few = {kind: some.head(options.num_held_out // 4) for kind, some in held_out.items()}
+    figures = partial(measure, learner.model, learner.tasks, few, changes)
     schedule = {"minutes": options.minutes, "seed": options.seed, "save_every_s": options.save_every_s}
-    train(learner, pictures, few, options.out, **schedule)
-    _log(options.out / "log.jsonl", {"final": measure(learner, held_out)})
+    train(learner, pictures, figures, options.out, **schedule)
+    _log(options.out / "log.jsonl", {"final": measure(learner.model, learner.tasks, held_out, changes)})
 
 
 if __name__ == "__main__":
