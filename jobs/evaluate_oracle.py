@@ -4,7 +4,7 @@ import csv
 import io
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +55,12 @@ class LabelledImages:
     truth: np.ndarray
     labels: Labels
     skipped: tuple[tuple[str, str], ...] = ()
+
+    def only(self, names: Sequence[str]) -> "LabelledImages":
+        """The same images with those labels that are among `names`, in their order."""
+        kept = tuple(name for name in names if name in self.attributes)
+        columns = [self.attributes.index(name) for name in kept]
+        return replace(self, attributes=kept, truth=self.truth[:, columns])
 
 
 @dataclass(frozen=True, eq=False)

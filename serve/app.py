@@ -341,8 +341,10 @@ def _scale(settings: OracleSettings) -> dict[str, Any]:
         initial_replicas=settings.num_replicas,
         max_replicas=settings.max_replicas,
         target_ongoing_requests=_BATCHES_PER_REPLICA,
+        look_back_period_s=12,
         upscale_delay_s=2,
         downscale_delay_s=settings.idle_s,
+        downscale_to_zero_delay_s=settings.idle_s,
     )
     return {"autoscaling_config": config}
 

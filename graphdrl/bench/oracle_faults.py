@@ -189,7 +189,14 @@ def _figures(folder: Path, clients: list[_Client], kills: _Kills) -> dict[str, A
 
 def _engine_pids(folder: Path) -> list[int]:
     """Engines that are ready: they have answered something, and live."""
-    return [pid for pid in ready_engines(folder / "journals") if psutil.pid_exists(pid)]
+    return [pid for pid in ready_engines(folder / "journals") if _lives(pid)]
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _is_running() -> bool:

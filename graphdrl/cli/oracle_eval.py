@@ -30,6 +30,7 @@ def oracle_eval(
             metavar="SET...", help="faces, avatars:STYLE, photographs (no labels), or a folder with a labels.csv."
         ),
     ],
+    attributes: Annotated[str, typer.Option(help="Only these labels, by commas; all by default.")] = "",
     num_images: Annotated[int, typer.Option(min=1, help="Of each set, chosen at random.")] = 2_000,
     size: Annotated[int, typer.Option(help="Images are cropped and resized to this side, a power of two.")] = 64,
     engine: Annotated[str, typer.Option(help="vllm, or transformers: in this process.")] = "vllm",
@@ -54,6 +55,13 @@ def oracle_eval(
     if config.oracle.engine == "none":
         raise ValueError("oracle.engine: none asks nobody, so nothing can be evaluated; take vllm or transformers")
     labelled = [labelled_images(spec, num_images, size, config.seed) for spec in dict.fromkeys(sets)]
+    names = [name.strip() for name in attributes.split(",") if name.strip()]
+    if names:
+        check_attributes(names, config.oracle.model)
+        unknown = sorted(set(names) - {name for one in labelled for name in one.attributes})
+        if unknown:
+            raise ValueError(f"none of these sets has labels of {unknown[0]!r}: leave it out of --attributes")
+        labelled = [one.only(names) for one in labelled]
     for one in labelled:
         check_attributes(one.attributes, config.oracle.model)
     aside, console = Console(stderr=True), Console()

@@ -92,5 +92,8 @@ def test_what_cannot_be_evaluated_is_said_before_anybody_is_asked(
     Image.new("RGB", (16, 16)).save(tmp_path / "1.png")
     assert graphdrl(monkeypatch, "oracle-eval", tmp_path, "--engine", "transformers") == 1
     assert "never learnt the attribute 'moustache'" in capsys.readouterr().err
+    words = ("oracle-eval", tmp_path, "--engine", "transformers", "--attributes", "hat")
+    assert graphdrl(monkeypatch, *words) == 1
+    assert "none of these sets has labels of 'hat'" in capsys.readouterr().err
     assert graphdrl(monkeypatch, "oracle-eval", "photographs", "--engine", "transformers") == 1
     assert "none of these sets has labels" in capsys.readouterr().err

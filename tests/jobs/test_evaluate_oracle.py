@@ -64,6 +64,13 @@ def test_a_folder_gives_the_images_that_have_a_line(tmp_path: Path) -> None:
     assert len(labelled_images(str(tmp_path), 2, 16, seed=0).images) <= 2
 
 
+def test_labels_that_are_not_wanted_are_left_out() -> None:
+    found = labelled_images("faces", 3, 32, seed=0)
+    some = found.only(("hat", "long_hair", "bald"))
+    assert some.attributes == ("hat", "bald")
+    np.testing.assert_array_equal(some.truth[:, 1], found.truth[:, found.attributes.index("bald")])
+
+
 def test_built_in_sets_are_draws_that_nothing_learnt_from() -> None:
     found = labelled_images("faces", 4, 32, seed=3)
     drawn = FacesSource(FacesParameters(presence=0.7)).draw(4, 32, HELD_OUT_SEED + 3, independent=True)

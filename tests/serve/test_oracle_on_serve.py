@@ -6,19 +6,22 @@ import signal
 import socket
 import sys
 import time
+from contextlib import closing
 
 import controlled
 import numpy as np
 import pytest
 import ray
 from controlled import ATTRIBUTES, controlled_by, fail_to_start, grade
+from ports import free_port
 from ray import serve as ray_serve
 
 from graphdrl.images.ids import image_ids
 from graphdrl.oracle.clients import HandleOracle, HttpOracle
 from graphdrl.oracle.protocol import Busy, OracleError
-from graphdrl.oracle.questions import Question
+from graphdrl.oracle.questions import Question, RankQuestion, RelateQuestion
 from graphdrl.oracle.tiny.local import TransformersOracle
+from graphdrl.relations import CorrelateQuestion
 from serve import OracleSettings, start_oracle, stop_oracle, wait_for_oracle
 
 MAX_QUEUE = 12
@@ -30,12 +33,6 @@ def some_images(num: int, seed: int, size: int = 16) -> np.ndarray:
 
 def known(images: np.ndarray) -> np.ndarray:
     return np.array([[grade(image, attribute) for attribute in ATTRIBUTES] for image in image_ids(images)])
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture(scope="module")
@@ -159,8 +156,47 @@ def test_a_running_oracle_is_found_again_and_is_not_given_another_model(fake):
     settings, _ = fake
     start_oracle(settings, "fake", make_engine=fail_to_start)
     other = settings.model_copy(update={"model": "somebody/another-model"})
-    with pytest.raises(OracleError, match="already runs with oracle.model='builtin', not 'somebody/another-model'"):
+    with pytest.raises(OracleError, match=r"already runs with oracle.model='builtin', not 'somebody/another-model'"):
         start_oracle(other, "fake")
+
+
+def test_every_kind_of_question_goes_through_both_doors(client, fake):
+    settings, _ = fake
+    images = some_images(40, seed=50)
+    question = CorrelateQuestion(images, ATTRIBUTES, num_bootstrap=20)
+    inside = client.submit(question).result(timeout=60)
+    with closing(web(settings)) as oracle:
+        outside = oracle.submit(question).result(timeout=60)
+        ranked = oracle.submit(RankQuestion(images[:4], images[4:8], ATTRIBUTES)).result(timeout=60)
+        with pytest.raises(OracleError, match="has no commonsense"):
+            oracle.submit(RelateQuestion(ATTRIBUTES)).result(timeout=60)
+        counts = oracle.stats()
+    np.testing.assert_allclose(outside.edges.weights, inside.edges.weights, atol=1e-6)
+    np.testing.assert_allclose(inside.scores.expected.mean(0), known(images).mean(0), atol=1e-4)
+    assert ranked.num_asked == 0
+    assert counts["failed"] == 1
+
+
+def test_engines_come_with_the_queue_and_go_when_there_is_none(fake, tmp_path):
+    """From none to one and back."""
+    settings = OracleSettings(
+        num_cpus=0.1, num_replicas=0, min_replicas=0, max_replicas=1, idle_s=1, score_store=tmp_path / "scores"
+    )
+    (tmp_path / "control").mkdir()
+    start_oracle(settings, "elastic", make_engine=controlled_by(tmp_path / "control"))
+    handle = ray_serve.get_app_handle("elastic")
+
+    def num_engines() -> int:
+        return handle.snapshot.remote().result(timeout_s=60).num_replicas
+
+    assert num_engines() == 0
+    with closing(HandleOracle("elastic")) as oracle:
+        images = some_images(2, seed=60)
+        answer = oracle.submit(Question(images, ATTRIBUTES)).result(timeout=120)
+        np.testing.assert_allclose(answer.expected, known(images), atol=1e-5)
+    while num_engines():
+        time.sleep(0.2)
+    stop_oracle("elastic")
 
 
 def test_an_engine_that_cannot_start_is_one_sentence_and_leaves_nothing_behind(fake, tmp_path):

@@ -5,7 +5,9 @@ tokens (dropped at saving), Muon (Jordan et al. 2024) on the hidden matrices, an
 two-hot over the grades around 5 v, so that the expected grade is 5 v exactly (Farebrother et al. 2024, section 3.1).
 
 The score is the main prompt: every step asks it of all attributes. The first steps teach nothing else; later ones add
-a sample of the other prompts, as further branches of the same sequence, and pairs of the batch's images.
+a sample of the other prompts, as further branches of the same sequence, and pairs of the batch's images. To compare two
+images is another plateau, and a second auxiliary head gets off it: it reads their difference in the language model's
+middle layer. Without it, name was still at chance when the score was as good as done.
 """
 
 import argparse
@@ -115,13 +117,9 @@ def build_learner(seed: int) -> Learner:
     processor = build_processor(tokenizer)
     model = build_model(tokenizer, seed)
     width = model.get_input_embeddings().weight.shape[1]
-    heads = nn.ModuleDict(
-        {
-            "auxiliary": nn.Linear(width * processor.image_seq_len, len(ATTRIBUTES)),
-            "difference": nn.Linear(width, len(ATTRIBUTES)),
-        }
-    )
-    nn.init.zeros_(heads["auxiliary"].weight)
+    auxiliary = nn.Linear(width * processor.image_seq_len, len(ATTRIBUTES))
+    nn.init.zeros_(auxiliary.weight)
+    heads = nn.ModuleDict({"auxiliary": auxiliary, "difference": nn.Linear(width, len(ATTRIBUTES))})
     tasks = Tasks(processor)
     return Learner(model, processor, tasks, heads, Lessons(tasks, seed), build_optimizers(model, heads))
 
