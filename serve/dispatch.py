@@ -205,12 +205,14 @@ class Dispatcher:
             return
         for job, own in zip(jobs, items, strict=True):
             self._forget(job)
+            job.batch = None  # or image, job and batch keep each other until the garbage collector comes by
             if not job.done.done():
                 job.done.set_result(own)
 
     def _reject(self, jobs: Iterable[Job], error: BaseException) -> None:
         for job in jobs:
             self._forget(job)
+            job.batch = None
             if not job.done.done():
                 job.done.set_exception(error)
                 job.done.exception()  # whoever waited may be gone: that is no error of its own
