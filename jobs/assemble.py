@@ -210,6 +210,8 @@ def _namer(
         attributes,
         at_steps=frozenset(max(1, int(share * steps)) for share in naming.at),
         least_slope=naming.least_slope,
+        words=naming.words,
+        client=config.name,
     )
 
 

@@ -3,7 +3,6 @@
 import csv
 import io
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from graphdrl.images.avatars import HELD_OUT_SEED, STYLES
 from graphdrl.images.checks import find_image_files, read_images
 from graphdrl.images.ids import image_ids
 from graphdrl.images.sources import SOURCES
-from graphdrl.oracle import HIGHEST_GRADE, Oracle, check_attribute, load_prompt
+from graphdrl.oracle import HIGHEST_GRADE, check_attribute
 from graphdrl.oracle.doubt import (
     FEWEST_GOLD,
     GOLD_ROWS,
@@ -32,7 +31,6 @@ from graphdrl.oracle.scores import ScoreStore
 from jobs.score import open_oracle, score_images
 
 LABELS_FILE = "labels.csv"
-SECOND_WORDING = "score_again"
 
 _PRESENCE = 0.7
 """Share of the faces in which each attribute shows in one grade or another: there are grades to put in order."""
@@ -148,23 +146,25 @@ def evaluate_oracle(
     """Each set's quality and doubt, and the calibration whose gold sets are the labelled ones.
 
     Doubt is judged by the calibration that the model has already. All sets are asked about the attributes of all, so
-    that whatever is asked later can be compared with each of them. The second wording is asked in this process, with
-    engine: transformers; the service does not ask it. There is no calibration where every labelled set is too small.
+    that whatever is asked later can be compared with each of them. There is no calibration where every labelled set is
+    too small.
     """
     attributes = tuple(dict.fromkeys(name for one in sets for name in one.attributes))
     if not attributes:
         raise ValueError("none of these sets has labels, so there is nothing to ask: add one that has")
     with open_oracle(config, say) as oracle:
         answers = [score_images(oracle, one.images, attributes, config, say) for one in sets]
-        model, version = answers[0][0].model, answers[0][0].prompt_version
-    again = _second_wording(sets, attributes, config, say)
+        again = [
+            score_images(oracle, one.images[:GOLD_ROWS], attributes, config, say, wording="second") for one in sets
+        ]
+    model, version = answers[0][0].model, answers[0][0].prompt_version
     store = ScoreStore(config.oracle.score_store)
     asked = [
         _Asked(
             np.concatenate([answer.expected for answer in each]),
             np.concatenate([answer.entropy for answer in each]),
             store.lookup(image_ids(one.images), attributes, model, version),
-            second,
+            _padded(np.concatenate([answer.expected for answer in second]), len(one.images)),
         )
         for one, each, second in zip(sets, answers, again, strict=True)
     ]
@@ -175,21 +175,9 @@ def evaluate_oracle(
     return outcome, Calibration(model, version, attributes, large) if large else None
 
 
-def _second_wording(
-    sets: Sequence[LabelledImages], attributes: tuple[str, ...], config: Config, say: Callable[[str], None]
-) -> list[np.ndarray]:
-    again = [np.full((len(one.images), len(attributes)), np.nan, np.float32) for one in sets]
-    if config.oracle.engine != "transformers":
-        return again
-    from graphdrl.oracle.tiny.local import TransformersOracle
-
-    prompt, store = load_prompt(SECOND_WORDING), ScoreStore(config.oracle.score_store)
-    with closing(TransformersOracle(config.oracle.model, prompt, store=store)) as opened:
-        oracle: Oracle = opened
-        for one, grades in zip(sets, again, strict=True):
-            answers = score_images(oracle, one.images[:GOLD_ROWS], attributes, config, say)
-            grades[:GOLD_ROWS] = np.concatenate([answer.expected for answer in answers])
-    return again
+def _padded(rows: np.ndarray, num: int) -> np.ndarray:
+    """As many rows as there are images; NaN where the second wording was not asked."""
+    return np.pad(rows, ((0, num - len(rows)), (0, 0)), constant_values=np.nan)
 
 
 def _gold_set(one: LabelledImages, asked: _Asked, attributes: tuple[str, ...]) -> GoldSet:

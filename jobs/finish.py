@@ -54,6 +54,9 @@ def finish(config: Config, started: float, images: ImageSet) -> Finished:
         summary["metrics"] = measured(model, config, test)
     if versions:
         summary["relations"] = _relations(versions[-1], truth)
+    in_words = {node["name"]: node["in_words"] for node in run.read_nodes() if node.get("in_words")}
+    if in_words:
+        summary["named_in_words"] = in_words
     # The report takes part in the time that it names: write it, then write down how long all of it took.
     summary["seconds"] = round(time.time() - started, 1)
     run.write_summary(summary)
@@ -133,8 +136,15 @@ def write_run_report(run: Run, truth: np.ndarray | None = None) -> None:
 def _traversal(model: GEM, examples: np.ndarray, run: Run) -> Traversal:
     codes = model.encode(to_float(examples[:1]))
     strips = [to_uint8(model.traverse(codes, node, _TRAVERSAL)[0]) for node in model.nodes]
-    notes = tuple(f"{node['slope']:+.2f} grades per standard deviation" for node in run.read_nodes())
-    return Traversal(tuple(model.nodes), _TRAVERSAL, np.stack(strips), notes)
+    return Traversal(tuple(model.nodes), _TRAVERSAL, np.stack(strips), tuple(map(_evidence, run.read_nodes())))
+
+
+def _evidence(node: dict[str, Any]) -> str:
+    """What a discovered dimension has its name from, or its words."""
+    if not node.get("in_words"):
+        return f"{node['slope']:+.2f} grades per standard deviation"
+    way = {1: " grows", -1: " fades", 0: ""}[node["direction"]]
+    return f"in the model's words: {node['in_words']}{way}, on {node['agreement']:.0%} of the images shown to it"
 
 
 def _counts(run: Run, config: Config, versions: list[RelationsVersion]) -> dict[str, Any]:

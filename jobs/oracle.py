@@ -1,18 +1,25 @@
 """The oracle's application as the jobs use it: found when it runs, started when it does not."""
 
 import threading
+from typing import TYPE_CHECKING
 
 from graphdrl.config import Config
+
+if TYPE_CHECKING:
+    from serve import OracleSettings
 
 APPLICATION = "oracle"
 
 _SHARE_OF_GPU = 0.3
 
 
-def start_application(config: Config, num_gpus: float, http_port: int | None = None) -> None:
+def start_application(
+    config: Config, num_gpus: float, http_port: int | None = None, http_host: str = "127.0.0.1"
+) -> "OracleSettings":
     """Find or start the oracle on the Ray cluster that this process has joined; it goes on starting meanwhile.
 
-    num_gpus: of each engine, where the configuration leaves it open. http_port: also open an HTTP door there.
+    num_gpus: of each engine, where the configuration leaves it open. http_port, http_host: also open an HTTP door.
+    Returns what it runs with.
     Raises OracleError for what is wrong at first sight.
     """
     from serve import OracleSettings, start_oracle  # Ray Serve takes seconds to import
@@ -22,10 +29,16 @@ def start_application(config: Config, num_gpus: float, http_port: int | None = N
     # vLLM takes nearly a whole GPU unless it is told that others live there too.
     shared = {"gpu_memory_utilization": _SHARE_OF_GPU} if 0 < num_gpus < 1 else {}
     same = {name: value for name, value in dict(oracle).items() if name in OracleSettings.model_fields}
-    own = {"num_gpus": num_gpus, "engine_args": shared | oracle.engine_args, "http_port": http_port}
+    own = {
+        "num_gpus": num_gpus,
+        "engine_args": shared | oracle.engine_args,
+        "http_port": http_port,
+        "http_host": http_host,
+    }
     own["log"] = oracle.score_store / "oracle.jsonl"
     settings = OracleSettings(**same | own)
     start_oracle(settings, name=APPLICATION, wait=False)
+    return settings
 
 
 def wait_for_application() -> None:

@@ -9,6 +9,7 @@ from graphdrl.config import Config
 from graphdrl.images import ImageSet
 from graphdrl.oracle import Answer, Oracle, Question, Scores, load_prompt
 from graphdrl.oracle.asking import as_answered
+from graphdrl.oracle.questions import Wording
 from graphdrl.oracle.scores import ScoreStore
 from jobs.oracle import APPLICATION, start_application, wait_for_application
 
@@ -35,12 +36,18 @@ def open_oracle(config: Config, say: Callable[[str], None]) -> Iterator[Oracle]:
 
 
 def score_images(
-    oracle: Oracle, images: np.ndarray, attributes: tuple[str, ...], config: Config, say: Callable[[str], None]
+    oracle: Oracle,
+    images: np.ndarray,
+    attributes: tuple[str, ...],
+    config: Config,
+    say: Callable[[str], None],
+    wording: Wording = "usual",
 ) -> list[Answer]:
     """Answers for images uint8 [N, S, S, 3], in order; a few questions are in flight at a time."""
     size = config.oracle.images_per_question
     starts = range(0, len(images), size)
-    questions = (Question(images[at : at + size], attributes, client=config.name) for at in starts)
+    parts = (images[at : at + size] for at in starts)
+    questions = (Question(part, attributes, client=config.name, wording=wording) for part in parts)
     answers: dict[int, Answer] = {}
     done = 0
     for number, answer in as_answered(oracle, questions, config.oracle.max_in_flight):

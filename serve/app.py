@@ -277,14 +277,15 @@ def _knowledge(settings: OracleSettings) -> Knowledge:
     from graphdrl.oracle.tiny.data import ATTRIBUTES
 
     is_builtin = settings.model == BUILTIN
-    key = model_key(settings.model, settings.engine_args.get("revision"))
+    revision = settings.engine_args.get("revision")
+    key = model_key(settings.model, revision)
     return Knowledge(
         key,
         partial(load_prompt, folder=settings.prompts),
         ATTRIBUTES if is_builtin else None,
         has_commonsense=not is_builtin,
         has_eyes=settings.images,
-        calibration=load_calibration(settings.model, settings.calibration),
+        calibration=load_calibration(settings.model, settings.calibration, revision=revision),
     )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from graphdrl.images.ids import image_ids
 from graphdrl.oracle.answers import AnswerStore
-from graphdrl.oracle.prompts import Prompt
+from graphdrl.oracle.prompts import SECOND_WORDING, Prompt
 from graphdrl.oracle.protocol import Busy, Late, OracleError
 from graphdrl.oracle.questions import Answer, Ask, Question
 from graphdrl.oracle.scores import ScoreStore, grades_of
@@ -22,7 +22,7 @@ from serve.engine import Request, ScoringEngine
 from serve.kinds import answer
 from serve.knowledge import Knowledge
 from serve.logs import event
-from serve.scoring import Scoring
+from serve.scoring import Scoring, TokenScoring
 from serve.sheets import AnswerSheet, GradeSheet, Key, key_of
 
 A = TypeVar("A")
@@ -69,7 +69,9 @@ class Front:
     ) -> None:
         self.knowledge, self.run_aside = knowledge, run_aside
         self._engine, self._scores, self._answers, self._max_queue = engine, scores, answers, max_queue
-        self._grades = GradeSheet(scoring, scores, knowledge.model)
+        second = TokenScoring(knowledge.load_prompt(SECOND_WORDING))
+        sheets = {"usual": scoring, "second": second}
+        self._grades = {wording: GradeSheet(way, scores, knowledge.model) for wording, way in sheets.items()}
         self._ledger = Ledger()
         self._started = time.monotonic()
         self._dispatcher = Dispatcher(engine, self._flush, max_queue, batch_size, num_batches)
@@ -86,10 +88,8 @@ class Front:
     async def grade(self, question: Question) -> Answer:
         ids, probabilities, num_asked = await self.distributions(question)
         grades, knowledge = grades_of(probabilities), self.knowledge
-        if knowledge.calibration is None:
-            flagged = np.zeros(len(ids), np.bool_)
-        else:
-            flagged = knowledge.calibration.flags(grades.expected, grades.entropy, question.attributes)
+        version = self._grades[question.wording].prompt.version
+        flagged = knowledge.flags(grades, question.attributes, version)
         counts = self._ledger.of(question.client)
         num_malformed = int(grades.malformed.sum())
         if num_malformed:
@@ -98,16 +98,16 @@ class Front:
         counts.images += len(ids)
         counts.images_zero += int((np.rint(grades.expected) == 0).all(axis=1).sum())
         counts.images_flagged += int(flagged.sum())
-        version = self._grades.prompt.version
         return Answer(ids, question.attributes, *grades, flagged, knowledge.model, version, num_asked)
 
     async def distributions(self, question: Question) -> tuple[tuple[str, ...], np.ndarray, int]:
         """Image ids, probabilities of the grades float32 [B, K, 6] (NaN malformed), and how many were asked."""
         self.knowledge.check_attributes(question.attributes)
         ids = image_ids(question.images)
-        found = self._grades.lookup(ids, question.attributes)
+        sheet = self._grades[question.wording]
+        found = sheet.lookup(ids, question.attributes)
         unknown = np.argwhere(np.isnan(found[..., 0]))
-        keys = [(ids[row], question.attributes[column]) for row, column in unknown]
+        keys = [(ids[row], question.attributes[column], sheet.prompt.version) for row, column in unknown]
         image_of = dict(zip(ids, question.images, strict=True))
 
         def make_jobs(fresh: Sequence[Key], deadline: float) -> Iterator[Job]:
@@ -115,7 +115,7 @@ class Front:
             for key in fresh:
                 by_image.setdefault(key[0], []).append(key)
             for image, own in by_image.items():
-                yield Job(self._grades, tuple(own), image_of[image], deadline)
+                yield Job(sheet, tuple(own), image_of[image], deadline)
 
         plan = await self._obtain(question, question.deadline_s, found[..., 0].size, keys, make_jobs)
         for place, item in plan.items():

@@ -3,8 +3,11 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from graphdrl.oracle.doubt import Calibration
 from graphdrl.oracle.prompts import Prompt, check_attribute
+from graphdrl.oracle.scores import Grades
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,13 @@ class Knowledge:
     has_commonsense: bool = True
     has_eyes: bool = True
     calibration: Calibration | None = None
+
+    def flags(self, grades: Grades, attributes: tuple[str, ...], prompt_version: str) -> np.ndarray:
+        """Bool [B]: images whose grades look unlike the gold set's; grades asked in other words are not compared."""
+        calibration = self.calibration
+        if calibration is None or calibration.prompt_version != prompt_version:
+            return np.zeros(len(grades.expected), np.bool_)
+        return calibration.flags(grades.expected, grades.entropy, attributes)
 
     def check_attributes(self, attributes: Sequence[str]) -> None:
         """Raises ValueError for a name that cannot be asked, that this model never learnt, or that comes twice."""

@@ -39,8 +39,8 @@ class TokenScoring:
 
     lane: Hashable = NUM_GRADES
 
-    def __init__(self, folder: Path | None = None) -> None:
-        self.prompt = load_prompt(SCORE_PROMPTS["tokens"], folder)
+    def __init__(self, prompt: Prompt) -> None:
+        self.prompt = prompt
 
     def requests(self, image: np.ndarray, attributes: Sequence[str], deadline_s: float | None) -> list[Request]:
         prompts = (self.prompt.render(attribute) for attribute in attributes)
@@ -55,8 +55,8 @@ class StructuredScoring:
 
     lane: Hashable = WRITE
 
-    def __init__(self, folder: Path | None = None) -> None:
-        self.prompt = load_prompt(SCORE_PROMPTS["structured"], folder)
+    def __init__(self, prompt: Prompt) -> None:
+        self.prompt = prompt
 
     def requests(self, image: np.ndarray, attributes: Sequence[str], deadline_s: float | None) -> list[Request]:
         words = [as_words(attribute) for attribute in attributes]
@@ -77,4 +77,5 @@ class StructuredScoring:
 
 def scoring(way: ScoringWay, folder: Path | None = None) -> Scoring:
     """The way of that name, with the prompts of `folder` where it has them."""
-    return TokenScoring(folder) if way == "tokens" else StructuredScoring(folder)
+    prompt = load_prompt(SCORE_PROMPTS[way], folder)
+    return TokenScoring(prompt) if way == "tokens" else StructuredScoring(prompt)

@@ -29,9 +29,7 @@ class OracleSettings(BaseModel):
     num_threads: int = Field(1, ge=1, description="threads of each CPU engine")
     engine_args: dict[str, Any] = Field(default_factory=dict, description="passed to vLLM as they are")
     scoring: ScoringWay = Field("tokens", description="tokens: one an attribute; structured: one JSON answer an image")
-    prompts: Path | None = Field(
-        None, description="folder of own NAME.txt, in place of the prompts that come along"
-    )
+    prompts: Path | None = Field(None, description="folder of own NAME.txt, in place of the prompts that come along")
     calibration: Path | None = Field(None, description="what `graphdrl oracle-eval --save` wrote of this model")
     score_store: Path = Field(Path("runs/score_store"), description="folder of everything that was ever scored")
     max_queue: int = Field(20_000, ge=1, description="grades that may wait; beyond it questions are refused")
@@ -55,6 +53,12 @@ class OracleSettings(BaseModel):
     def most_replicas(self) -> int:
         """Engines that there may ever be at once."""
         return self.max_replicas or self.num_replicas
+
+    def where_key(self) -> str:
+        """Where a person finds the HTTP door's key, in words that do not give it away."""
+        if self.api_key:
+            return "as configured"
+        return f"${KEY_VARIABLE}" if os.environ.get(KEY_VARIABLE) else f"in {self.score_store / 'door.key'}"
 
     def door_key(self) -> str:
         """The HTTP door's key: as given, from the environment, or made once and kept beside the score store."""

@@ -13,8 +13,8 @@ from graphdrl.oracle.scores import ScoreStore
 from serve.engine import Request, Written
 from serve.scoring import WRITE, Scoring
 
-Key = tuple[str, str]
-"""Of an item: (image id, attribute) of a grade, ("", hash of the question) of any other answer."""
+Key = tuple[str, str, str]
+"""Of an item: (image id, attribute, prompt version) of a grade, ("", hash of the question, "") of any other answer."""
 
 
 class Sheet(Protocol):
@@ -49,7 +49,7 @@ class GradeSheet:
         return self._store.lookup(image_ids, attributes, self._model, self.prompt.version)
 
     def requests(self, keys: Sequence[Key], content: np.ndarray, deadline_s: float | None) -> list[Request]:
-        return self._scoring.requests(content, [attribute for _, attribute in keys], deadline_s)
+        return self._scoring.requests(content, [attribute for _, attribute, _ in keys], deadline_s)
 
     def read(self, replies: Sequence[Any], num_items: int) -> list[np.ndarray | None]:
         rows = self._scoring.read(replies, num_items)
@@ -57,7 +57,7 @@ class GradeSheet:
         return [row if is_whole else None for row, is_whole in zip(rows, whole, strict=True)]
 
     def keep(self, keys: Sequence[Key], items: Sequence[np.ndarray]) -> None:
-        images, attributes = zip(*keys, strict=True)
+        images, attributes, _ = zip(*keys, strict=True)
         self._store.append(images, attributes, np.stack(items), self._model, self.prompt.version)
 
 
@@ -70,7 +70,7 @@ class AnswerSheet:
         self.lane: Hashable = num_tokens or WRITE
 
     def lookup(self, keys: Sequence[Key]) -> list[Kept | None]:
-        return self._store.lookup([name for _, name in keys], self._model, self._prompt.version)
+        return self._store.lookup([name for _, name, _ in keys], self._model, self._prompt.version)
 
     def requests(self, keys: Sequence[Key], content: Request, deadline_s: float | None) -> list[Request]:
         return [content.due(deadline_s)]
@@ -79,7 +79,7 @@ class AnswerSheet:
         return [self._read(reply) for reply in replies]
 
     def keep(self, keys: Sequence[Key], items: Sequence[Kept]) -> None:
-        names = [name for _, name in keys]
+        names = [name for _, name, _ in keys]
         self._store.append(names, items, self._prompt.name, self._model, self._prompt.version)
 
     @staticmethod
@@ -96,4 +96,4 @@ def key_of(request: Request) -> Key:
         digest.update(f"{len(part)}:{part}".encode())
     for image in request.images:
         digest.update(image_id(image).encode())
-    return "", digest.hexdigest()
+    return "", digest.hexdigest(), ""

@@ -306,15 +306,16 @@ class VllmEngine:
     def _step(self) -> None:
         started = time.perf_counter()
         outputs = self._engine.step()
-        prompts = written = 0
+        seconds = time.perf_counter() - started
+        prompts = sum(len(output.prompt_token_ids) for output in outputs if output.finished)
+        written = sum(len(completion.token_ids) for output in outputs for completion in output.outputs)
+        usage = self._usage  # counted before it is told: whoever has an answer finds it counted
+        self._usage = Usage(usage.prompt_tokens + prompts, usage.written_tokens + written, usage.busy_s + seconds)
         for output in outputs:
-            prompts += len(output.prompt_token_ids) if output.finished else 0
-            written += sum(len(completion.token_ids) for completion in output.outputs)
-            asked = self._asked.pop(output.request_id, None) if output.finished else self._asked.get(output.request_id)
+            number = output.request_id
+            asked = self._asked.pop(number, None) if output.finished else self._asked.get(number)
             if asked is not None:
                 asked.take(output)
-        usage, seconds = self._usage, time.perf_counter() - started
-        self._usage = Usage(usage.prompt_tokens + prompts, usage.written_tokens + written, usage.busy_s + seconds)
 
     def _fail(self, error: OracleError) -> None:
         self._error = error

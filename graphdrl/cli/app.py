@@ -6,7 +6,7 @@ import sys
 import typer
 from rich.console import Console
 
-from graphdrl.cli import bench, doctor, evaluate, oracle_eval, relations, report, score, serve, train
+from graphdrl.cli import bench, doctor, evaluate, oracle_eval, propose, relations, report, score, serve, train
 
 _INTERRUPTED = 130
 """What typer makes of Ctrl-C."""
@@ -21,6 +21,7 @@ app = typer.Typer(
 app.command("train")(train.train)
 app.command("score")(score.score)
 app.command("relations")(relations.relations)
+app.command("propose")(propose.propose)
 app.command("evaluate")(evaluate.evaluate)
 app.command("report")(report.report)
 app.command("oracle-eval")(oracle_eval.oracle_eval)

@@ -16,6 +16,9 @@ def relations(
     size: Annotated[int, typer.Option(help="Images are cropped and resized to this side, a power of two.")] = 64,
     estimator: Annotated[str, typer.Option(help="Statistic of the edges.")] = "somers_d",
     engine: Annotated[str, typer.Option(help="vllm, or transformers: in this process.")] = "vllm",
+    beliefs: Annotated[
+        bool, typer.Option("--beliefs", help="Show beside it what the model believes without looking at any image.")
+    ] = False,
     overrides: Overrides = None,
 ) -> None:
     """Let the oracle look at a folder of images; a page says what goes with what, both ways, and how surely."""
@@ -26,7 +29,15 @@ def relations(
 
     load_estimator(estimator)  # a wrong name is said before anybody is asked
     asked = ask_about_folder(
-        folder, attributes, num_images, size, overrides or [], engine, fewest_attributes=2, fewest_images=FEWEST_IMAGES
+        folder,
+        attributes,
+        num_images,
+        size,
+        overrides or [],
+        engine,
+        fewest_attributes=2,
+        fewest_images=FEWEST_IMAGES,
+        beliefs=beliefs,
     )
     scores = scores_of(asked.answers, len(asked.rows), len(asked.images))
     shown = {asked.images.ids[row]: asked.images.images[row] for row in asked.rows}
@@ -39,6 +50,7 @@ def relations(
             facts={"folder": str(folder), "images_found": len(asked.images), "images_scored": len(scores)},
             skipped=asked.images.skipped,
             notes=doubtful(scores),
+            beliefs=asked.beliefs,
         ),
         out,
     )

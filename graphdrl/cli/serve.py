@@ -17,6 +17,9 @@ def oracle(
     words: Words = None,
     address: Annotated[str | None, typer.Option(help="Ray cluster to serve on; none: a private one.")] = None,
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Also open an HTTP door on this port.")] = None,
+    host: Annotated[
+        str, typer.Option(help="Address that the HTTP door listens on; it speaks plain HTTP.")
+    ] = "127.0.0.1",
 ) -> None:
     """Serve the oracle until Ctrl-C; trainers on the same cluster find it by itself."""
     from cluster import address as cluster_address
@@ -27,11 +30,13 @@ def oracle(
     path, overrides = split_words(words)
     config = load_config(path, overrides)
     with joined(address):
-        start_application(config, min(1, num_gpus()), http_port=port)
+        settings = start_application(config, min(1, num_gpus()), http_port=port, http_host=host)
         wait_for_application()
         typer.echo(
             f"the oracle ({config.oracle.model}) answers; trainers find it with RAY_ADDRESS={cluster_address()}; "
             "stop it with Ctrl-C"
         )
+        if port is not None:
+            typer.echo(f"its HTTP door is at http://{host}:{port}/oracle; the key is {settings.where_key()}")
         while True:
             time.sleep(3600)

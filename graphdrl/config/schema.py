@@ -122,6 +122,7 @@ class NamingConfig(Section):
     at: tuple[float, ...] = Field((0.5, 0.8), description="shares of the steps after which dimensions are named")
     num_images: int = Field(4, ge=1, description="images whose traversals are scored")
     least_slope: float = Field(0.15, ge=0, description="grades per standard deviation below which a node stays unnamed")
+    words: bool = Field(False, description="ask for the model's own words for the dimensions that stay unnamed")
 
 
 class Config(Section):
@@ -166,6 +167,10 @@ class Config(Section):
             )
         if self.oracle.engine == "transformers" and self.oracle.scoring == "structured":
             raise ValueError("oracle.scoring: structured needs oracle.engine: vllm; transformers reads single tokens")
+        if self.oracle.engine == "transformers" and self.naming.words:
+            raise ValueError(
+                "naming.words: true needs oracle.engine: vllm; transformers reads grades and writes nothing"
+            )
         if self.oracle.engine == "vllm" and self.training.backend == "local":
             raise ValueError(
                 "training.backend: local runs without Ray, and the vLLM oracle runs on it; "

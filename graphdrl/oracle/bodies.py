@@ -22,6 +22,7 @@ from graphdrl.oracle.questions import (
     RelateAnswer,
     RelateQuestion,
     ScoreSource,
+    Wording,
 )
 
 MOST_IMAGES, MOST_ATTRIBUTES, MOST_STRIPS, LONGEST_STRIP = 1024, 64, 64, 32
@@ -178,9 +179,11 @@ class ScoreQuestionBody(QuestionBody):
     images: Images
     attributes: Attributes
     source: ScoreSource = Field("data", description="what the images are; only scores of data enter relations")
+    wording: Wording = Field("usual", description="second: in other words, to see whether answers depend on them")
 
     def question(self) -> Question:
-        return Question(from_base64(self.images), self.attributes, self.source, self.client, self.deadline_s)
+        images = from_base64(self.images)
+        return Question(images, self.attributes, self.source, self.client, self.deadline_s, self.wording)
 
 
 class ScoreAnswerBody(ModelAnswerBody):

@@ -22,7 +22,7 @@ _LOOK_AFTER_S = 5.0
 """How long a question may go unanswered before the application is looked at."""
 
 
-class _Lost(OracleError):
+class _Lost(OracleError):  # noqa: N818 - it names what happened
     """The front died with the question; the one that takes its place will answer, from what was kept where it can."""
 
 

@@ -13,6 +13,8 @@ NUM_GRADES = HIGHEST_GRADE + 1
 
 ScoreSource = Literal["data", "traversal", "do", "gold"]
 
+Wording = Literal["usual", "second"]
+
 
 A = TypeVar("A")
 
@@ -34,6 +36,7 @@ class Question(Ask["Answer"]):
 
     images: uint8 [B, H, W, 3], all of one size.
     source: what the images are; only scores of "data" enter the relations.
+    wording: "second" asks in other words, to see whether the answers depend on them; such scores are kept apart.
     """
 
     images: np.ndarray
@@ -41,6 +44,7 @@ class Question(Ask["Answer"]):
     source: ScoreSource = "data"
     client: str = ""
     deadline_s: float | None = None
+    wording: Wording = "usual"
 
 
 @dataclass(frozen=True)
@@ -108,7 +112,7 @@ class RelateQuestion(Ask["RelateAnswer"]):
 class RelateAnswer:
     """Beliefs about K attributes; entry [i, j] is what i tells of j, diagonals are 0. Nothing here was measured.
 
-    strength: float32 [K, K], the mean grade 0..5. sign: float32 [K, K] in [-1, 1], how much rather more than less likely.
+    strength: float32 [K, K], the mean grade 0..5. sign: float32 [K, K] in [-1, 1], how much more than less likely.
     entropy: float32 [K, K], in nats, of the strength's grades. Entries that could not be read are NaN.
     """
 

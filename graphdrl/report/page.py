@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from graphdrl.oracle.questions import Scores
+from graphdrl.oracle.questions import RelateAnswer, Scores
 from graphdrl.relations.edges import Edges, RelationsVersion
 from graphdrl.report import figures
 from graphdrl.report.drawings import (
@@ -31,6 +31,7 @@ from graphdrl.report.drawings import (
 from graphdrl.report.examples import PairExamples, choose_examples, strong_pairs
 from graphdrl.report.glossary import COUNTERS, ESTIMATORS, HEADLINES, REPORT_NOTES, STANDING_NOTES, Term, term
 from graphdrl.report.tables import (
+    belief_rows,
     distributions,
     edge_row,
     edge_rows,
@@ -125,6 +126,7 @@ class RelationsContent:
     facts: what was done, by name (folder, seconds, images found ...).
     skipped: (file, reason) of what could not be read.
     truth: float [K, K] true weights, where they are known.
+    beliefs: what a model thinks of the same attributes without having looked; shown apart from all that was measured.
     """
 
     title: str
@@ -135,9 +137,14 @@ class RelationsContent:
     skipped: Sequence[tuple[str, str]] = ()
     truth: np.ndarray | None = None
     notes: Sequence[str] = ()
+    beliefs: RelateAnswer | None = None
 
     def __post_init__(self) -> None:
         _check_truth(self.truth, self.edges)
+        if self.beliefs is not None and self.beliefs.attributes != self.edges.attributes:
+            raise ValueError(
+                f"beliefs are about {self.beliefs.attributes}, edges among {self.edges.attributes}: ask about the same"
+            )
 
 
 def curves_from_rows(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[list[float], list[float]]]:
@@ -190,6 +197,7 @@ def write_relations_page(content: RelationsContent, path: Path | str) -> Path:
         pair_rows=pair_rows(content.edges),
         examples=[_example(content, pair) for pair in examples],
         num_more_pairs=len(strong_pairs(content.edges)) - len(examples),
+        beliefs=_beliefs(content),
         scores=distributions(content.scores),
         skipped=content.skipped[:_MOST_SKIPPED],
         num_skipped=len(content.skipped),
@@ -318,6 +326,21 @@ def _example(content: RelationsContent, pair: PairExamples) -> dict[str, Any]:
         for corner in pair.corners
     ]
     return {"names": names, "forward": forward, "backward": backward, "corners": corners}
+
+
+def _beliefs(content: RelationsContent) -> dict[str, Any] | None:
+    """What the model believes beside what was measured, and how often the two have the same sign."""
+    if content.beliefs is None:
+        return None
+    rows = belief_rows(content.edges, content.beliefs)
+    return {
+        "resolved": [row for row in rows if row.measured.resolved],
+        "unresolved": [row for row in rows if not row.measured.resolved],
+        "num_same": sum(row.verdict == "same sign" for row in rows),
+        "num_opposite": sum(row.verdict == "opposite sign" for row in rows),
+        "model": content.beliefs.model,
+        "prompt_version": content.beliefs.prompt_version,
+    }
 
 
 def _grades(scores: Scores, image: str, pair: PairExamples) -> str:

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from graphdrl.oracle.questions import NUM_GRADES, Scores
+from graphdrl.oracle.questions import NUM_GRADES, RelateAnswer, Scores
 from graphdrl.relations.edges import Edges, RelationsVersion
 from graphdrl.report.drawings import WEAKEST_DRAWN, Sign, sign
 from graphdrl.report.glossary import ORACLE_KEYS, term
@@ -53,12 +53,13 @@ class Figures:
 def sorted_figures(summary: Mapping[str, Any], oracle: Mapping[str, Any]) -> Figures:
     """Numbers whose key starts with `relations.` or `metrics.`, those about the oracle, and the rest: what ran.
 
-    A number that stands in both `summary` and `oracle` is shown once, as `oracle` has it.
+    A number that stands in both `summary` and `oracle` is shown once, as `oracle` has it. What dimensions are called
+    in words stands beside their traversals, and not here.
     """
     groups: dict[str, list[Figure]] = {"ran": [], "oracle": [], "relations": [], "metrics": []}
     said = dict(flat(oracle))
     for key, value in flat(summary):
-        if key in said:
+        if key in said or key.startswith("named_in_words."):
             continue
         room = key.split(".", 1)[0]
         if room not in ("relations", "metrics"):
@@ -127,6 +128,34 @@ def edge_rows(edges: Edges, truth: np.ndarray | None = None) -> list[EdgeRow]:
     indices = range(len(edges.attributes))
     rows = [edge_row(edges, i, j, truth) for i in indices for j in indices if i != j]
     return sorted(rows, key=lambda row: (not row.resolved, -row.size))
+
+
+@dataclass(frozen=True)
+class BeliefRow:
+    """A measured edge, and what a model believes of the same direction without having looked.
+
+    verdict: whether belief and measurement have the same sign; empty where the edge is unresolved or nothing is
+    believed, for then there are no two signs to compare.
+    """
+
+    measured: EdgeRow
+    believed: str
+    sign: Sign | None
+    verdict: Literal["same sign", "opposite sign", ""]
+
+
+def belief_rows(edges: Edges, beliefs: RelateAnswer) -> list[BeliefRow]:
+    """Every directed edge beside the belief about it, in the order of `edge_rows`."""
+    place, weights = edges.attributes.index, beliefs.weights
+    return [_belief_row(row, float(weights[place(row.source), place(row.target)])) for row in edge_rows(edges)]
+
+
+def _belief_row(measured: EdgeRow, believed: float) -> BeliefRow:
+    has_sign = np.isfinite(believed) and round(believed, 2) != 0  # what reads as 0.00 is no belief either way
+    verdict: Literal["same sign", "opposite sign", ""] = ""
+    if measured.resolved and has_sign:
+        verdict = "same sign" if measured.sign == sign(believed) else "opposite sign"
+    return BeliefRow(measured, signed(believed), sign(believed) if has_sign else None, verdict)
 
 
 @dataclass(frozen=True)

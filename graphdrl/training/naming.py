@@ -1,13 +1,18 @@
 """Discovered nodes: move one latent dimension, let the oracle score what changes, and name it after that.
 
 Xie et al. 2024, section 3, leave open how a latent dimension comes to mean an attribute; this is our answer:
-a dimension is named after the attribute whose score moves most along its traversal.
+a dimension is named after the attribute whose score moves most along its traversal. What no attribute names can be put
+into the model's own words: that says what a dimension shows, but makes no node of it, since the graph's nodes are the
+attributes whose relations are measured.
 """
 
 import json
-from collections.abc import Sequence
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +20,7 @@ from scipy.optimize import linear_sum_assignment
 
 from graphdrl.images import to_float, to_uint8
 from graphdrl.oracle.protocol import Busy, Oracle
-from graphdrl.oracle.questions import Answer, Question
+from graphdrl.oracle.questions import Answer, Ask, NameAnswer, NameQuestion, Question
 from graphdrl.relations.edges import NodeMap
 from graphdrl.training.context import TrainContext
 from graphdrl.training.engine import Engine
@@ -25,6 +30,8 @@ from graphdrl.training.runs import Run, write_atomically
 TRAVERSAL = (-2.0, 0.0, 2.0)
 """Where a dimension is put, in standard deviations of the prior."""
 
+_NO_STRIPS = np.zeros((0, len(TRAVERSAL), 0, 0, 0, 3), np.uint8)
+
 
 @dataclass(frozen=True)
 class NamedDimension:
@@ -32,6 +39,9 @@ class NamedDimension:
 
     slope: grades that the attribute gains for one standard deviation of the dimension.
     runner_up: the attribute that moves second most, and `runner_up_slope`.
+    in_words: what the model calls it, where no attribute names it; "" where it was not asked or did not agree with
+    itself. direction: 1 where that grows along the dimension, -1 where it fades, 0 where it is unclear.
+    agreement: share of the images along whose traversals the model called it so.
     """
 
     dimension: int
@@ -39,6 +49,9 @@ class NamedDimension:
     slope: float
     runner_up: str
     runner_up_slope: float
+    in_words: str = ""
+    direction: int = 0
+    agreement: float = 0.0
 
 
 def slopes(expected: np.ndarray, values: Sequence[float] = TRAVERSAL) -> np.ndarray:
@@ -78,8 +91,54 @@ def describe(slope: np.ndarray, node_map: NodeMap, attributes: Sequence[str]) ->
     return named
 
 
+def put_into_words(nodes: Sequence[NamedDimension], answers: Mapping[int, NameAnswer]) -> list[NamedDimension]:
+    """The nodes, those of `answers` with the word that the model has for more than half of their traversals.
+
+    answers: by dimension, one name for each image. A word that another dimension has already, as its name or in words,
+    gets a number behind it (hat_2).
+    """
+    taken = {node.name for node in nodes}
+    worded = []
+    for node in nodes:
+        answer = answers.get(node.dimension)
+        word, agreement = _agreed(answer.names) if answer else ("", 0.0)
+        if answer and word:
+            said = np.array([_identifier(name) == word for name in answer.names])
+            node = replace(
+                node,
+                in_words=_distinct(word, taken),
+                direction=int(np.sign(answer.directions[said].sum())),
+                agreement=agreement,
+            )
+            taken.add(node.in_words)
+        worded.append(node)
+    return worded
+
+
+def _agreed(names: Sequence[str]) -> tuple[str, float]:
+    """The word that more than half of the names are, and the share that is; ("", 0) when there is none."""
+    counts = Counter(word for name in names if (word := _identifier(name)))
+    word, count = max(counts.items(), key=lambda item: item[1], default=("", 0))
+    return (word, count / len(names)) if 2 * count > len(names) else ("", 0.0)
+
+
+def _identifier(name: str) -> str:
+    return re.sub(r"\W+", "_", name.strip().lower()).strip("_")
+
+
+def _distinct(word: str, taken: set[str]) -> str:
+    number, free = 1, word
+    while free in taken:
+        number += 1
+        free = f"{word}_{number}"
+    return free
+
+
 class Namer:
-    """Names the dimensions at the given steps, without holding up the training."""
+    """Names the dimensions at the given steps, without holding up the training.
+
+    words: also ask for the model's own words for the dimensions that no attribute names.
+    """
 
     def __init__(
         self,
@@ -91,16 +150,21 @@ class Namer:
         *,
         at_steps: frozenset[int],
         least_slope: float,
+        words: bool = False,
+        client: str = "",
     ) -> None:
         self._context, self._oracle, self._run = context, oracle, run
         self._images, self._attributes = images, attributes
         self._at_steps, self._least_slope = at_steps, least_slope
-        self._pending: list[Future[Answer]] = []
-        self._unasked: list[Question] = []
-        self._shape: tuple[int, ...] = ()
+        self._words, self._client = words, client
+        self._pending: list[Future[Any]] = []
+        self._unasked: list[Ask[Any]] = []
+        self._strips = _NO_STRIPS
+        self._nodes: list[NamedDimension] = []
+        self._unnamed: list[int] = []
 
     def after_step(self, step: int, generator: Engine, relations: RelationsSource) -> None:
-        """Start a naming when its step has come; finish it when the answers are there."""
+        """Start a naming when its step has come; go on with it when the answers are there."""
         if step in self._at_steps:
             strips = self._draw(generator)
             if self._context.rank == 0:
@@ -108,7 +172,12 @@ class Namer:
         if self._unasked:
             self._submit()
         elif self._pending and all(future.done() for future in self._pending):
-            relations.set_node_map(self._finish())
+            answers = [future.result() for future in self._pending]
+            self._pending = []
+            if self._unnamed:
+                self._finish_words(answers)
+            else:
+                relations.set_node_map(self._finish(answers))
 
     def _draw(self, generator: Engine) -> np.ndarray:
         """Traversals of every dimension, uint8 [Z, V, B, S, S, 3]; collective, since ZeRO-3 gathers the weights."""
@@ -123,10 +192,9 @@ class Namer:
         return strips.reshape(codes.shape[1], len(TRAVERSAL), *strips.shape[1:])
 
     def _start(self, strips: np.ndarray) -> None:
-        self._shape = strips.shape[:3]
-        self._pending = []
+        self._strips, self._pending, self._unnamed = strips, [], []
         self._unasked = [
-            Question(images=strip.reshape(-1, *strip.shape[2:]), attributes=self._attributes, source="traversal")
+            Question(strip.reshape(-1, *strip.shape[2:]), self._attributes, "traversal", self._client)
             for strip in strips
         ]
 
@@ -138,12 +206,22 @@ class Namer:
         except Busy:
             return
 
-    def _finish(self) -> NodeMap:
-        answers = [future.result() for future in self._pending]
-        self._pending = []
+    def _finish(self, answers: Sequence[Answer]) -> NodeMap:
         expected = np.stack([np.nan_to_num(answer.expected) for answer in answers])
-        slope = slopes(expected.reshape(*self._shape, len(self._attributes)))
+        slope = slopes(expected.reshape(*self._strips.shape[:3], len(self._attributes)))
         node_map = match(slope, self._least_slope)
-        nodes = [asdict(node) for node in describe(slope, node_map, list(self._attributes))]
-        write_atomically(self._run.nodes, json.dumps(nodes, indent=2))
+        self._nodes = describe(slope, node_map, list(self._attributes))
+        self._write()
+        if self._words:
+            self._unnamed = [z for z in range(len(slope)) if z not in node_map.dimensions]
+            self._unasked = [NameQuestion(np.swapaxes(self._strips[z], 0, 1), self._client) for z in self._unnamed]
+        self._strips = _NO_STRIPS
         return node_map
+
+    def _finish_words(self, answers: Sequence[NameAnswer]) -> None:
+        self._nodes = put_into_words(self._nodes, dict(zip(self._unnamed, answers, strict=True)))
+        self._unnamed = []
+        self._write()
+
+    def _write(self) -> None:
+        write_atomically(self._run.nodes, json.dumps([asdict(node) for node in self._nodes], indent=2))

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from graphdrl.oracle.questions import HIGHEST_GRADE, RelateAnswer
+from graphdrl.relations.edges import Edges
 from graphdrl.report import (
     RelationsContent,
     ReportContent,
@@ -316,3 +318,66 @@ def test_a_write_that_fails_leaves_the_page_that_was_there(make_report, tmp_path
 def test_curves_are_read_from_rows_that_need_not_be_whole():
     rows = [{"step": 1, "rank": 2.0}, {"step": 2, "rank": 1.0, "kl": 3.0, "phase": "warm"}]
     assert curves_from_rows(rows) == {"rank": ([1, 2], [2.0, 1.0]), "kl": ([2], [3.0])}
+
+
+def beliefs_about(edges: Edges, weights: np.ndarray) -> RelateAnswer:
+    """Beliefs of the given weights, in [-1, 1]."""
+    strength, sign = (HIGHEST_GRADE * np.abs(weights)).astype(np.float32), np.sign(weights).astype(np.float32)
+    return RelateAnswer(edges.attributes, strength, sign, np.zeros_like(sign), "a-believer", "belief-7", 2 * sign.size)
+
+
+@pytest.fixture
+def believed(make_relations):
+    """A page of three attributes, five of whose six edges are resolved, and a model that believes otherwise of one."""
+    content = make_relations(num_attributes=3)
+    weights = np.array([[0, 0.4, 0.3], [0.5, 0, 0.6], [-0.2, 0.7, 0]], np.float32)
+    resolved = ~np.eye(3, dtype=bool)
+    resolved[0, 1] = False
+    edges = replace(content.edges, weights=weights, low=weights - 0.1, high=weights + 0.1, resolved=resolved)
+    thought = np.array([[0, -0.9, 0.004], [0.8, 0, -0.36], [-0.12, np.nan, 0]], np.float32)
+    return replace(content, edges=edges, beliefs=beliefs_about(edges, thought))
+
+
+def test_beliefs_stand_beside_each_measured_edge_in_its_own_direction(believed, read):
+    html, page = read(believed)
+    section = _Page(html[html.index('<section id="beliefs">') : html.index('<section id="scores">')])
+    assert "nothing of it was measured" in section.text
+    rows = [" ".join(_Page(row).texts) for row in re.findall(r"<tr>.*?</tr>", html[html.index('id="beliefs"') :])[:7]]
+    assert [" ".join(row.split()) for row in rows[1:6]] == [
+        "blond → beard +0.70 +0.60 to +0.80 –",
+        "beard → blond +0.60 +0.50 to +0.70 −0.36 opposite sign",
+        "beard → bald +0.50 +0.40 to +0.60 +0.80 same sign",
+        "bald → blond +0.30 +0.20 to +0.40 +0.00",
+        "blond → bald −0.20 −0.30 to −0.10 −0.12 same sign",
+    ]
+    assert section.text.count("opposite sign") == 2, "in the table and in the sum"
+    assert [attributes for tag, attributes in section.tags if attributes.get("class") == "bad"] == [{"class": "bad"}]
+    assert "Of 5 resolved edges, belief has the same sign as the measurement in 2 and the opposite sign in 1" in (
+        section.text
+    )
+    assert "a-believer, prompts belief-7" in section.text
+
+
+def test_an_unresolved_edge_is_held_against_no_belief(believed, read):
+    html, page = read(believed)
+    assert "1 edges that the images leave unresolved" in page.text
+    section = html[html.index('<section id="beliefs">') :]
+    [row] = re.findall(r"<tr><th[^>]*>bald<span[^>]*>→</span>beard</th>.*?</tr>", section)
+    assert _Page(row).text == "bald → beard unresolved +0.30 to +0.50 −0.90"
+
+
+def test_beliefs_change_nothing_that_was_measured(believed, read):
+    html, _ = read(believed)
+    without, page = read(replace(believed, beliefs=None))
+    before, after = html.split('<section id="beliefs">')[0], html.split('<section id="scores">')[1]
+    assert before.replace('<a href="#beliefs">Beliefs</a>', "").split() == (
+        without.split('<section id="scores">')[0].split()
+    )
+    assert after == without.split('<section id="scores">')[1]
+    assert "elieve" not in page.text
+
+
+def test_beliefs_about_other_attributes_are_refused(believed):
+    other = replace(believed.beliefs, attributes=("hat", "beard", "blond"))
+    with pytest.raises(ValueError, match="ask about the same"):
+        replace(believed, beliefs=other)

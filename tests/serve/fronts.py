@@ -43,7 +43,7 @@ def gated() -> FakeEngine:
 
 def make_front(engine, store: ScoreStore, knowledge: Knowledge | None = None, **options) -> Front:
     answers = AnswerStore(store.folder / "answers")
-    return Front(engine, store, answers, TokenScoring(), knowledge or Knowledge(MODEL, load_prompt), **options)
+    return Front(engine, store, answers, TokenScoring(PROMPT), knowledge or Knowledge(MODEL, load_prompt), **options)
 
 
 def with_front(tmp_path, scenario, *, engine=None, **options):

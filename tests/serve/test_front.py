@@ -1,6 +1,7 @@
 """The front with a fake engine: nothing is asked twice, nothing is answered before it is kept."""
 
 import asyncio
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from fronts import (
     asking,
     fake_engine,
     gated,
+    grade,
     known,
     make_front,
     some_images,
@@ -23,6 +25,7 @@ from graphdrl.oracle.prompts import load_prompt
 from graphdrl.oracle.protocol import Busy, Late, OracleError
 from graphdrl.oracle.questions import Question
 from graphdrl.oracle.scores import ScoreStore
+from serve.fakes import FakeEngine
 from serve.knowledge import Knowledge
 
 
@@ -282,6 +285,8 @@ def test_a_model_that_knows_its_attributes_is_not_asked_for_others(tmp_path):
 
 def test_images_unlike_the_gold_set_are_flagged_and_counted(tmp_path):
     class Strict:
+        prompt_version = PROMPT.version
+
         def flags(self, expected, entropy, attributes):
             return np.arange(len(expected)) % 2 == 1
 
@@ -291,6 +296,31 @@ def test_images_unlike_the_gold_set_are_flagged_and_counted(tmp_path):
     answer, stats = with_front(tmp_path, scenario, knowledge=Knowledge(MODEL, load_prompt, calibration=Strict()))
     assert answer.flagged.tolist() == [False, True, False, True]
     assert (stats["images"], stats["images_flagged"]) == (4, 2)
+
+
+def test_a_second_wording_is_asked_and_kept_apart(tmp_path):
+    images = some_images(3)
+    again = load_prompt("score_again")
+
+    class InOtherWords(FakeEngine):
+        async def probabilities(self, requests):
+            prompts = {again.render(name): PROMPT.render(name) for name in ATTRIBUTES}
+            self.num_second = getattr(self, "num_second", 0) + sum(one.prompt in prompts for one in requests)
+            return await super().probabilities(
+                [replace(one, prompt=prompts.get(one.prompt, one.prompt)) for one in requests]
+            )
+
+    engine = InOtherWords(PROMPT, ATTRIBUTES, grade)
+
+    async def scenario(front, engine):
+        usual = Question(images, ATTRIBUTES)
+        second = replace(usual, wording="second")
+        both = await asyncio.gather(front.answer(usual), front.answer(second))
+        return [*both, await front.answer(second)]
+
+    usual, second, repeated = with_front(tmp_path, scenario, engine=engine)
+    assert (usual.prompt_version, second.prompt_version) == (PROMPT.version, again.version)
+    assert (usual.num_asked, second.num_asked, repeated.num_asked, engine.num_second) == (9, 9, 0, 9)
 
 
 def test_a_question_given_up_is_not_asked_unless_another_waits_for_it(tmp_path):

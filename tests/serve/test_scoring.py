@@ -7,7 +7,7 @@ import pytest
 
 from serve.engine import Written
 from serve.fakes import two_hot
-from serve.scoring import GRADE_TOKENS, StructuredScoring, TokenScoring, scoring
+from serve.scoring import GRADE_TOKENS, scoring
 
 IMAGE = np.zeros((8, 8, 3), np.uint8)
 ATTRIBUTES = ("long_hair", "hat", "factor_3")
@@ -20,7 +20,7 @@ def written(grades: dict[str, int], weights: list[np.ndarray] | None = None) -> 
 
 
 def test_tokens_asks_one_question_an_attribute():
-    way = TokenScoring()
+    way = scoring("tokens")
     requests = way.requests(IMAGE, ATTRIBUTES, 3.0)
     assert [request.prompt for request in requests] == [way.prompt.render(name) for name in ATTRIBUTES]
     assert all(request.allowed_tokens == GRADE_TOKENS and request.deadline_s == 3.0 for request in requests)
@@ -31,7 +31,7 @@ def test_tokens_asks_one_question_an_attribute():
 def test_structured_asks_one_question_an_image_whose_answer_has_to_be_json():
     import re
 
-    (request,) = StructuredScoring().requests(IMAGE, ATTRIBUTES, None)
+    (request,) = scoring("structured").requests(IMAGE, ATTRIBUTES, None)
     assert "long hair, hat, factor 3" in request.prompt
     assert re.fullmatch(request.pattern, '{"long hair":0,"hat":5,"factor 3":2}')
     assert not re.fullmatch(request.pattern, '{"hat":5,"long hair":0,"factor 3":2}')
@@ -41,7 +41,9 @@ def test_structured_asks_one_question_an_image_whose_answer_has_to_be_json():
 
 def test_structured_reads_the_distribution_of_each_grade_and_not_of_digits_in_names():
     answer = written({"long hair": 4, "hat": 0, "factor 3": 2})
-    np.testing.assert_array_equal(StructuredScoring().read([answer], 3), np.stack([two_hot(4), two_hot(0), two_hot(2)]))
+    np.testing.assert_array_equal(
+        scoring("structured").read([answer], 3), np.stack([two_hot(4), two_hot(0), two_hot(2)])
+    )
 
 
 @pytest.mark.parametrize(
@@ -55,7 +57,7 @@ def test_structured_reads_the_distribution_of_each_grade_and_not_of_digits_in_na
     ids=["refused", "one missing", "cut off", "weights missing"],
 )
 def test_an_answer_that_cannot_be_read_is_malformed_as_a_whole(answer):
-    assert np.isnan(StructuredScoring().read([answer], 3)).all()
+    assert np.isnan(scoring("structured").read([answer], 3)).all()
 
 
 def test_own_prompts_take_the_place_of_those_that_come_along(tmp_path):

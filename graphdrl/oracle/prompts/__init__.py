@@ -13,6 +13,9 @@ ScoringWay = Literal["tokens", "structured"]
 SCORE_PROMPTS: dict[ScoringWay, str] = {"tokens": "score", "structured": "score_all"}
 """By which prompt images are graded: one attribute at a time, or all in one answer."""
 
+SECOND_WORDING = "score_again"
+"""The same question in other words, one attribute at a time."""
+
 _FOLDER = Path(__file__).parent
 _ATTRIBUTE = re.compile(r"[\w\- ]*[^\W_][\w\- ]*")
 

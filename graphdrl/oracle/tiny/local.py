@@ -12,8 +12,9 @@ import numpy as np
 import torch
 
 from graphdrl.images.ids import image_ids
+from graphdrl.oracle.doubt import load_calibration
 from graphdrl.oracle.identity import model_folder, model_key
-from graphdrl.oracle.prompts import Prompt, check_attribute, load_prompt
+from graphdrl.oracle.prompts import SECOND_WORDING, Prompt, check_attribute, load_prompt
 from graphdrl.oracle.protocol import Busy, OracleError
 from graphdrl.oracle.questions import NUM_GRADES, A, Answer, Ask, Question
 from graphdrl.oracle.scores import ScoreStore, grades_of
@@ -43,7 +44,8 @@ class TransformersOracle:
         device: str = "cpu",
     ) -> None:
         """Raises OracleError, in one sentence, when the model cannot be loaded."""
-        self._prompt = prompt or load_prompt("score")
+        self._prompts = {"usual": prompt or load_prompt("score"), "second": load_prompt(SECOND_WORDING)}
+        self._calibration = load_calibration(model, prompt_version=self._prompts["usual"].version)
         self._grader = Grader(model, device, batch_size)
         self.model = model_key(model)
         self._store = store
@@ -97,29 +99,33 @@ class TransformersOracle:
     def _answer(self, question: Question, asked_at: float) -> Answer:
         if question.deadline_s is not None and time.monotonic() - asked_at > question.deadline_s:
             raise OracleError(f"the local oracle did not come to this question within its {question.deadline_s} s")
-        ids = image_ids(question.images)
-        probabilities = self._known(ids, question.attributes)
+        ids, prompt = image_ids(question.images), self._prompts[question.wording]
+        probabilities = self._known(ids, question.attributes, prompt)
         rows = np.flatnonzero(np.isnan(probabilities[..., 0]).any(axis=1))
         if len(rows):
-            texts = [self._prompt.render(attribute) for attribute in question.attributes]
+            texts = [prompt.render(attribute) for attribute in question.attributes]
             probabilities[rows] = self._grader.probabilities(question.images[rows], texts)
-            self._keep([ids[row] for row in rows], question.attributes, probabilities[rows])
+            self._keep([ids[row] for row in rows], question.attributes, probabilities[rows], prompt)
         grades = grades_of(probabilities)
         num_asked = len(rows) * len(question.attributes)
-        flagged = np.zeros(len(ids), bool)  # only a calibrated front knows what to doubt
-        return Answer(ids, question.attributes, *grades, flagged, self.model, self._prompt.version, num_asked)
+        flagged = np.zeros(len(ids), bool)
+        if self._calibration is not None and question.wording == "usual":
+            flagged = self._calibration.flags(grades.expected, grades.entropy, question.attributes)
+        return Answer(ids, question.attributes, *grades, flagged, self.model, prompt.version, num_asked)
 
-    def _known(self, ids: Sequence[str], attributes: tuple[str, ...]) -> np.ndarray:
+    def _known(self, ids: Sequence[str], attributes: tuple[str, ...], prompt: Prompt) -> np.ndarray:
         """Probabilities float32 [B, K, 6] that the store has, NaN elsewhere."""
         if self._store is None:
             return np.full((len(ids), len(attributes), NUM_GRADES), np.nan, np.float32)
-        return self._store.lookup(ids, attributes, self.model, self._prompt.version)
+        return self._store.lookup(ids, attributes, self.model, prompt.version)
 
-    def _keep(self, ids: Sequence[str], attributes: tuple[str, ...], probabilities: np.ndarray) -> None:
+    def _keep(
+        self, ids: Sequence[str], attributes: tuple[str, ...], probabilities: np.ndarray, prompt: Prompt
+    ) -> None:
         if self._store is None:
             return
         images, names = [i for i in ids for _ in attributes], list(attributes) * len(ids)
-        self._store.append(images, names, probabilities.reshape(-1, NUM_GRADES), self.model, self._prompt.version)
+        self._store.append(images, names, probabilities.reshape(-1, NUM_GRADES), self.model, prompt.version)
         self._store.flush()
 
 
