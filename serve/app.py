@@ -73,11 +73,12 @@ class EngineReplica:
         self._model_name = settings.model
         self._chat: Any = None
         await _rehearse(self._engine, settings)
-        self._startup = {"engine": made - began, "first_question": time.monotonic() - made}
+        stages = getattr(self._engine, "startup", {}) or {"engine": made - began}
+        self._startup = stages | {"first_question": time.monotonic() - made}
 
     async def startup(self) -> dict[str, float]:
         """Seconds that each part of the start took."""
-        return self._startup | getattr(self._engine, "startup", {})
+        return self._startup
 
     async def probabilities(self, requests: list[Request]) -> Reply:
         return Reply(await self._engine.probabilities(requests), self._name, self._engine.usage())

@@ -2,29 +2,23 @@
 
 import asyncio
 import contextlib
-import difflib
-import gc
 import heapq
-import importlib
-import importlib.util
 import itertools
 import logging
 import math
-import os
 import queue
-import sys
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, fields
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
 
 from graphdrl.oracle.protocol import OracleError
 from serve.engine import EngineLost, Request, Usage, Written
+from serve.vllm_start import first_line, start_vllm, use_threads
 from serve.wording import Prepared, Wording, read_distribution, read_written
 
 logger = logging.getLogger(__name__)
@@ -102,8 +96,12 @@ class VllmEngine:
     """
 
     def __init__(self, model: str, engine_args: dict[str, Any] | None = None, threads: int = 1) -> None:
-        """Raises OracleError, in one sentence, when the model cannot be served."""
+        """Raises OracleError, in one sentence, when the model cannot be served.
+
+        `startup` then has the seconds that each part of the start took.
+        """
         self.model = model
+        self.startup: dict[str, float] = {}
         self._inbox: queue.SimpleQueue = queue.SimpleQueue()
         self._asked: dict[str, _Call | _Stream] = {}
         self._due: list[tuple[float, str]] = []
@@ -111,7 +109,7 @@ class VllmEngine:
         self._usage = Usage()
         self._error: Exception | None = None
         self._ready = threading.Event()
-        self._wordsmith = ThreadPoolExecutor(1, "wording", lambda: _use_threads(threads))
+        self._wordsmith = ThreadPoolExecutor(1, "wording", lambda: use_threads(threads))
         arguments = (engine_args or {}, threads)
         self._thread = threading.Thread(target=self._run, args=arguments, name="vllm", daemon=True)
         self._thread.start()
@@ -200,8 +198,9 @@ class VllmEngine:
 
     def _run(self, engine_args: dict[str, Any], threads: int) -> None:
         try:
-            with _without_garbage_collection():
-                self._start(engine_args, threads)
+            started = start_vllm(self.model, engine_args, threads)
+            self._engine, self.startup = started.engine, started.seconds
+            self._wording = Wording(self._engine.renderer, self.model)
         except Exception as error:
             self._error = error if isinstance(error, OracleError) else self._cannot_start(error)
             self._error.__cause__ = error.__cause__ if self._error is error else error
@@ -214,27 +213,14 @@ class VllmEngine:
                 self._step()
             self._fail(EngineLost(f"the engine of model {self.model!r} was closed"))
         except Exception as error:
-            self._fail(EngineLost(f"the engine of model {self.model!r} broke down: {_first_line(error)}"))
+            self._fail(EngineLost(f"the engine of model {self.model!r} broke down: {first_line(error)}"))
         self._engine.engine_core.shutdown()
-
-    def _start(self, engine_args: dict[str, Any], threads: int) -> None:
-        _prepare_process(threads)
-        from vllm.engine.arg_utils import EngineArgs
-        from vllm.v1.engine.llm_engine import LLMEngine
-
-        _check_names(engine_args, EngineArgs)
-        _stand_in_for_torchvision()
-        _load_model_class(self.model)
-        gc.freeze()
-        with _keeping_torch_threads():
-            self._engine = LLMEngine.from_engine_args(EngineArgs(**(_defaults(self.model) | engine_args)))
-        self._wording = Wording(self._engine.renderer, self.model)
 
     def _cannot_start(self, error: Exception) -> OracleError:
         way_out = "check oracle.model, and oracle.engine_args if the model needs other memory or length limits"
         if isinstance(error, ModuleNotFoundError):
             way_out = f"install the {error.name} that matches this torch"
-        return OracleError(f"model {self.model!r} cannot be served by vLLM ({_first_line(error)}): {way_out}")
+        return OracleError(f"model {self.model!r} cannot be served by vLLM ({first_line(error)}): {way_out}")
 
     def _receive(self) -> bool:
         """Take in what was asked or given up, waiting only when there is nothing to do; False when closed."""
@@ -255,13 +241,13 @@ class VllmEngine:
     def _add(self, call: _Call) -> None:
         for row, (prepared, deadline) in enumerate(zip(call.prepared, call.deadlines, strict=True)):
             if isinstance(prepared, Exception):
-                logger.warning("model %r refused a question: %s", self.model, _first_line(prepared))
+                logger.warning("model %r refused a question: %s", self.model, first_line(prepared))
                 continue
             if deadline <= time.monotonic():
                 continue
             number = self._admit(call, prepared.prompt, prepared.sampling)
             if isinstance(number, Exception):  # one prompt that is too long is no reason to stop
-                logger.warning("model %r refused a question: %s", self.model, _first_line(number))
+                logger.warning("model %r refused a question: %s", self.model, first_line(number))
                 continue
             call.waiting[number] = row
             if deadline < math.inf:
@@ -327,113 +313,3 @@ class VllmEngine:
                 message = self._inbox.get_nowait()
                 if isinstance(message, _Call | _Stream):
                     message.settle(error)
-
-
-@contextlib.contextmanager
-def _without_garbage_collection():
-    """vLLM's start makes a million objects that stay: collecting among them is a third of the time that it takes."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
-
-
-def _prepare_process(threads: int) -> None:
-    """Settings that vLLM and torch read when they are imported."""
-    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-    os.environ["OMP_NUM_THREADS"] = str(threads)
-    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-    os.environ["VLLM_REGEX_COMPILATION_TIMEOUT_S"] = "0"  # patterns are our own: no two threads for each answer
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")  # its warnings are about choices made here on purpose
-    import torch
-
-    if not torch.cuda.is_available():
-        os.environ["TORCHDYNAMO_DISABLE"] = "1"  # or the first log-probability compiles for half a minute
-        import torch._dynamo
-
-        torch._dynamo.config.disable = True
-    _use_threads(threads)
-
-
-def _use_threads(threads: int) -> None:
-    import torch
-
-    torch.set_num_threads(threads)  # OpenMP counts them for each calling thread
-
-
-@contextlib.contextmanager
-def _keeping_torch_threads():
-    """vLLM's CPU worker replaces `torch.set_num_threads` by a function that only warns, at every image."""
-    import torch
-
-    kept = torch.set_num_threads
-    try:
-        yield
-    finally:
-        torch.set_num_threads = kept
-
-
-def _stand_in_for_torchvision() -> None:
-    """Let models with a CLIP or SigLIP eye (LLaVA, PaliGemma) load without torchvision.
-
-    vLLM imports one function about Pixtral's image sizes for all of them, from a module that imports torchvision;
-    that module's Pillow twin has the same function.
-    """
-    if importlib.util.find_spec("torchvision") is None:
-        twin = importlib.import_module("transformers.models.pixtral.image_processing_pil_pixtral")
-        sys.modules.setdefault("transformers.models.pixtral.image_processing_pixtral", twin)
-
-
-def _load_model_class(model: str) -> None:
-    """Register the model's class as loaded: vLLM otherwise inspects it in a new process, which costs 10 s once."""
-    from transformers import PretrainedConfig
-    from vllm import ModelRegistry
-
-    if not Path(model).is_dir():
-        return
-    config, _ = PretrainedConfig.get_config_dict(model)
-    for architecture in config.get("architectures") or []:
-        known = ModelRegistry.models.get(architecture)
-        if known is not None:
-            ModelRegistry.register_model(architecture, known.load_model_cls())
-
-
-def _defaults(model: str) -> dict[str, Any]:
-    """Engine arguments for many one-token answers; on CPUs also for a quick start in little memory."""
-    from vllm.config import StructuredOutputsConfig
-    from vllm.platforms import current_platform
-
-    arguments: dict[str, Any] = {
-        "model": model,
-        "logprobs_mode": "processed_logprobs",
-        "mm_processor_cache_gb": 0,
-        "skip_mm_profiling": True,
-        "disable_log_stats": True,
-        "use_tqdm_on_load": False,
-        "max_model_len": -1,  # as long as the cache allows
-        # Small models that may write white space into JSON write nothing else.
-        "structured_outputs_config": StructuredOutputsConfig(backend="xgrammar", disable_any_whitespace=True),
-    }
-    if current_platform.is_cpu():
-        arguments |= {
-            "enforce_eager": True,
-            "block_size": 32,
-            "max_num_seqs": 64,
-            "kv_cache_memory_bytes": 1 << 30,
-        }
-    return arguments
-
-
-def _check_names(engine_args: dict[str, Any], known: type) -> None:
-    names = [known_field.name for known_field in fields(known)]
-    for name in engine_args:
-        if name not in names:
-            near = difflib.get_close_matches(name, names, 1)
-            hint = f"did you mean {near[0]!r}?" if near else "vLLM's EngineArgs lists them"
-            raise OracleError(f"oracle.engine_args: vLLM has no engine argument {name!r}: {hint}")
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__

@@ -86,12 +86,12 @@ def brightness(images: np.ndarray, attributes: tuple[str, ...]) -> np.ndarray:
 
 
 @contextmanager
-def put_oracle(grades: Grades) -> Iterator[list[ReadyOracle]]:
+def put_oracle(grades: Grades, make: Callable[[Grades], ReadyOracle] = ReadyOracle) -> Iterator[list[ReadyOracle]]:
     """An oracle that answers by `grades` in the place of transformers; the list fills with those that are opened."""
     opened: list[ReadyOracle] = []
 
     def open_one(*_: Any, **__: Any) -> ReadyOracle:
-        opened.append(ReadyOracle(grades))
+        opened.append(make(grades))
         return opened[-1]
 
     with pytest.MonkeyPatch.context() as patch:

@@ -1,15 +1,17 @@
 """The whole job in one process, without Ray, DeepSpeed and vLLM: repeatable, resumable, on anybody's images."""
 
 import shutil
+from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from small_jobs import Finished, brightness, colours, losses, put_oracle, run_job, tiny
+from small_jobs import Finished, ReadyOracle, brightness, colours, losses, put_oracle, run_job, tiny
 
 import graphdrl
 from graphdrl.images.sources.avatars import write_folder
+from graphdrl.oracle import Ask, NameAnswer, NameQuestion
 from graphdrl.training import Run
 from jobs import begin, resume
 
@@ -119,6 +121,39 @@ def test_discovered_dimensions_are_named_after_what_moves(runs: Path) -> None:
     assert model.nodes[named["skin"]["dimension"]] == "skin"
     darker, lighter = model.traverse(np.full((1, 32, 32, 3), 128, np.uint8), "skin", (-2.0, 2.0))[0]
     assert lighter.mean() > darker.mean() + 0.05
+
+
+class WordyOracle(ReadyOracle):
+    """Has one word for whatever it is shown."""
+
+    def submit(self, question: Ask) -> Future:
+        if not isinstance(question, NameQuestion):
+            return super().submit(question)
+        num = len(question.strips)
+        future: Future = Future()
+        future.set_result(NameAnswer(("mood",) * num, np.full(num, -1, np.int8), "wordy", "p1", num))
+        return future
+
+
+def test_dimensions_in_the_models_own_words_are_in_the_summary_and_on_the_page(runs: Path) -> None:
+    config = tiny(runs, "name=in-words", "nodes=discovered", "attributes=[skin, hat]", "naming.at=[0.5]")
+    # The local oracle has no words, so no configuration asks it for them; this one, in its place, has.
+    config = config.model_copy(update={"naming": config.naming.model_copy(update={"words": True})})
+    with put_oracle(brightness, WordyOracle):
+        finished = run_job(begin(config))
+    nodes = finished.run.read_nodes()
+    unnamed = [node["name"] for node in nodes if node["name"].startswith("factor_")]
+    assert len(unnamed) >= 10
+    called = finished.summary["named_in_words"]
+    assert list(called) == unnamed
+    assert set(called.values()) == {"mood", *(f"mood_{number}" for number in range(2, len(unnamed) + 1))}
+    assert "in the model&#39;s words: mood_3 fades, on 100% of the images" in finished.run.report.read_text()
+    assert graphdrl.GEM.from_pretrained(finished.run.model).nodes == tuple(node["name"] for node in nodes)
+
+
+def test_the_local_oracle_is_not_asked_for_words(runs: Path) -> None:
+    with pytest.raises(ValueError, match=r"naming.words: true needs oracle.engine: vllm"):
+        tiny(runs, "nodes=discovered", "naming.words=true")
 
 
 def test_a_folder_of_own_images_trains_and_counts_and_lists_what_was_skipped(

@@ -339,7 +339,7 @@ def believed(make_relations):
 
 
 def test_beliefs_stand_beside_each_measured_edge_in_its_own_direction(believed, read):
-    html, page = read(believed)
+    html, _ = read(believed)
     section = _Page(html[html.index('<section id="beliefs">') : html.index('<section id="scores">')])
     assert "nothing of it was measured" in section.text
     rows = [" ".join(_Page(row).texts) for row in re.findall(r"<tr>.*?</tr>", html[html.index('id="beliefs"') :])[:7]]
@@ -360,7 +360,7 @@ def test_beliefs_stand_beside_each_measured_edge_in_its_own_direction(believed, 
 
 def test_an_unresolved_edge_is_held_against_no_belief(believed, read):
     html, page = read(believed)
-    assert "1 edges that the images leave unresolved" in page.text
+    assert "1 edge that the images leave unresolved" in page.text
     section = html[html.index('<section id="beliefs">') :]
     [row] = re.findall(r"<tr><th[^>]*>bald<span[^>]*>→</span>beard</th>.*?</tr>", section)
     assert _Page(row).text == "bald → beard unresolved +0.30 to +0.50 −0.90"

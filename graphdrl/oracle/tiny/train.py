@@ -7,7 +7,7 @@ two-hot over the grades around 5 v, so that the expected grade is 5 v exactly (F
 The score is the main prompt: every step asks it of all attributes. The first steps teach nothing else; later ones add
 a sample of the other prompts, as further branches of the same sequence, and pairs of the batch's images. To compare two
 images is another plateau, and a second auxiliary head gets off it: it reads their difference in the language model's
-middle layer. Without it, name was still at chance when the score was as good as done.
+middle layer. Without it, rank and name hardly left chance while the score was as good as done.
 """
 
 import argparse
