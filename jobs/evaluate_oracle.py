@@ -168,7 +168,7 @@ def evaluate_oracle(
         )
         for one, each, second in zip(sets, answers, again, strict=True)
     ]
-    before = load_calibration(config.oracle.model, prompt_version=version)
+    before = load_calibration(config.oracle.model, config.oracle.calibration, prompt_version=version)
     outcome = [_evaluated(one, said, attributes, before) for one, said in zip(sets, asked, strict=True)]
     gold = [_gold_set(one, said, attributes) for one, said in zip(sets, asked, strict=True) if one.attributes]
     large = tuple(one for one in gold if len(one.expected) >= FEWEST_GOLD)

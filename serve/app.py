@@ -313,7 +313,7 @@ def bind(settings: OracleSettings, make_engine: EngineMaker) -> ray_serve.Applic
     settings = absolute(settings)
     engines = ray_serve.deployment(
         name="engine",
-        ray_actor_options={"num_cpus": settings.num_cpus, "num_gpus": settings.num_gpus},
+        ray_actor_options={"num_cpus": settings.num_cpus, "num_gpus": _gpus_of(settings)},
         max_ongoing_requests=16 * _BATCHES_PER_REPLICA,
         health_check_timeout_s=120,
         **_scale(settings),
@@ -326,6 +326,13 @@ def bind(settings: OracleSettings, make_engine: EngineMaker) -> ray_serve.Applic
         **_COMMON,
     )(ray_serve.ingress()(FrontReplica))
     return front.bind(settings, engines.bind(settings, make_engine))
+
+
+def _gpus_of(settings: OracleSettings) -> float:
+    """GPUs that Ray reserves for one engine: whole ones when it is spread over several."""
+    if settings.num_gpus and settings.tensor_parallel_size > 1:
+        return float(max(settings.num_gpus, settings.tensor_parallel_size))
+    return settings.num_gpus
 
 
 def absolute(settings: OracleSettings) -> OracleSettings:

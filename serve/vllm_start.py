@@ -28,6 +28,9 @@ def start_vllm(model: str, engine_args: dict[str, Any], threads: int) -> Started
     began = time.monotonic()
     with _without_garbage_collection():
         _prepare_process(threads)
+        if engine_args.get("tensor_parallel_size", 1) > 1:
+            # On CPUs vLLM wants a NUMA node for each part, unless it need not bind their threads.
+            os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
         from vllm.engine.arg_utils import EngineArgs
         from vllm.v1.engine.llm_engine import LLMEngine
 

@@ -10,12 +10,15 @@ import numpy as np
 import pytest
 import ray
 import yaml
+from openai import OpenAI
 from ports import free_port
 from ray import serve as ray_serve
 
 import serve
 from graphdrl.images import load_source
+from graphdrl.oracle import load_prompt
 from graphdrl.oracle.clients import HandleOracle, HttpOracle
+from graphdrl.oracle.pixels import to_base64
 from graphdrl.oracle.questions import Question
 from serve import OracleSettings, wait_for_oracle
 
@@ -26,6 +29,14 @@ def dashboard():
     yield f"http://{context.dashboard_url}"
     ray_serve.shutdown()
     ray.shutdown()
+
+
+def _shown(image: np.ndarray) -> dict:
+    return {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{to_base64(image[None])[0]}"}}
+
+
+def _asked(attribute: str) -> dict:
+    return {"type": "text", "text": load_prompt("score").render(attribute)}
 
 
 def test_the_file_deploys_with_rays_own_command_and_both_doors_answer(dashboard, tmp_path):
@@ -45,5 +56,13 @@ def test_the_file_deploys_with_rays_own_command_and_both_doors_answer(dashboard,
     with closing(HttpOracle(f"http://127.0.0.1:{port}/oracle", key)) as outside, closing(HandleOracle()) as inside:
         first = outside.submit(question).result(timeout=60)
         again = inside.submit(question).result(timeout=60)
+    chat = OpenAI(base_url=f"http://127.0.0.1:{port}/oracle/v1", api_key=key)
+    said = chat.chat.completions.create(
+        model=chat.models.list().data[0].id,
+        messages=[{"role": "user", "content": [_shown(images.images[0]), _asked(images.attributes[0])]}],
+        max_tokens=1,
+        temperature=0.0,
+    )
+    assert said.choices[0].message.content == str(first.argmax[0, 0])
     np.testing.assert_allclose(again.expected, first.expected, atol=1e-5)
     assert (first.num_asked, again.num_asked) == (first.expected.size, 0)

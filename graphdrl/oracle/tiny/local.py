@@ -61,7 +61,7 @@ class TransformersOracle:
         """
         if not isinstance(question, Question):
             kind = type(question).__name__
-            raise OracleError(f"the local oracle answers no {kind}, only scores: start `graphdrl serve oracle` for it")
+            raise OracleError(f"the local oracle answers no {kind}, only scores: take oracle.engine=vllm for it")
         for attribute in question.attributes:
             check_attribute(attribute)
         if self._closed.is_set():
