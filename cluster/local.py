@@ -30,10 +30,11 @@ def joined(address: str | None = None) -> Iterator[None]:
     try:
         yield
     finally:
-        if private and "ray.serve" in sys.modules:
-            # Serve remembers its controller in this process, and would look for it in the next cluster.
-            sys.modules["ray.serve"].shutdown()
         ray.shutdown()
+        if private and "ray.serve.context" in sys.modules:
+            # Serve remembers its controller in this process, and would look for it in the next cluster. Its own
+            # shutdown forgets it too, but races with the controller's end, and Ray then prints an alarm.
+            sys.modules["ray.serve.context"]._set_global_client(None)
 
 
 def address() -> str:

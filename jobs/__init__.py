@@ -6,23 +6,32 @@ from jobs.evaluate_oracle import Evaluated, LabelledImages, evaluate_oracle, lab
 from jobs.finish import Finished, finish, held_out_images, known_relations, measured, write_run_report
 from jobs.oracle import start_application, wait_for_application
 from jobs.score import open_oracle, score_images, scores_of, subset
+from jobs.submit import RUNS, JobEnd, JobRow, JobServer, begin_submitted, check_package, left_behind, new_id
 from jobs.train import Start, begin, resume, train
 
 __all__ = [
+    "RUNS",
     "Evaluated",
     "Finished",
+    "JobEnd",
+    "JobRow",
+    "JobServer",
     "LabelledImages",
     "Start",
     "attributes_of",
     "begin",
+    "begin_submitted",
     "check_attributes",
     "check_job",
+    "check_package",
     "evaluate_oracle",
     "finish",
     "held_out_images",
     "known_relations",
     "labelled_images",
+    "left_behind",
     "measured",
+    "new_id",
     "open_oracle",
     "resume",
     "score_images",

@@ -6,7 +6,20 @@ import sys
 import typer
 from rich.console import Console
 
-from graphdrl.cli import bench, doctor, evaluate, oracle_eval, propose, relations, report, score, serve, train
+from graphdrl.cli import (
+    bench,
+    doctor,
+    evaluate,
+    jobs,
+    oracle_eval,
+    propose,
+    relations,
+    report,
+    score,
+    serve,
+    submit,
+    train,
+)
 
 _INTERRUPTED = 130
 """What typer makes of Ctrl-C."""
@@ -27,6 +40,8 @@ app.command("report")(report.report)
 app.command("oracle-eval")(oracle_eval.oracle_eval)
 app.add_typer(serve.app, name="serve")
 app.command("bench")(bench.bench)
+app.command("submit", context_settings=submit.SETTINGS)(submit.submit)
+app.add_typer(jobs.app, name="jobs")
 app.command("doctor")(doctor.doctor)
 
 

@@ -8,7 +8,7 @@ checkpoints/step_00000500/  generator/ critic/ state.json; the last file written
 edges/version_0001/         relations.parquet, samples.parquet: every version that the run trained on
 scores/                     scores.parquet: what the oracle said of this run's images
 model/                      save_pretrained: model.safetensors, config.json
-nodes.json                  discovered dimensions: name, slope, runner-up
+nodes.json                  discovered dimensions: name, slope, runner-up, words
 examples/                   images for the report
 summary.json, report.html
 """

@@ -1,0 +1,109 @@
+"""`graphdrl submit`: a command of graphdrl, run on a cluster."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from jobs import JobServer
+
+SUBMITTABLE = ("train", "tune", "score", "relations", "evaluate", "bench")
+"""Commands that do work; the others look at what is here."""
+
+SETTINGS = {"ignore_unknown_options": True}
+"""A submitted command's own options are not ours to know."""
+
+Address = Annotated[
+    str | None, typer.Option(help="The cluster's dashboard, http://HOST:8265; none: RAY_API_SERVER_ADDRESS.")
+]
+
+
+def submit(
+    words: Annotated[
+        list[str], typer.Argument(metavar="COMMAND [ARGS]...", help="What to run, with its own arguments and options.")
+    ],
+    address: Address = None,
+    wait: Annotated[bool, typer.Option(" /--no-wait", help="Print the job's id and return at once.")] = True,
+    runs: Annotated[
+        str, typer.Option(help="Folder on the cluster that is the job's runs/; several nodes must all see it.")
+    ] = "~/graphdrl-runs",
+) -> None:
+    """Run a command of graphdrl on a cluster, with the files of this folder; follow its log, and end as it ends."""
+    arguments = on_cluster(words)
+    from jobs import JobServer, check_package, left_behind, new_id
+
+    here = Path.cwd()
+    server = JobServer(address_of(address))
+    for name in left_behind(arguments, here, check_package(here)):
+        typer.echo(f"note: {name} is here, but is not packaged (docs/jobs.md lists what is not)", err=True)
+    job = new_id(arguments)
+    server.submit(keeping(arguments, job), here, job, runs)
+    if not wait:
+        typer.echo(job)
+        return
+    typer.echo(f"job {job} runs at {server.address}; Ctrl-C stops following it, not the job", err=True)
+    follow(server, job)
+
+
+def address_of(given: str | None) -> str:
+    """The address on the command line, or else in the environment; empty where there is none."""
+    return given or os.environ.get("RAY_API_SERVER_ADDRESS", "")
+
+
+def on_cluster(words: list[str]) -> list[str]:
+    """The words of a command that can be submitted; raises ValueError for others, and typer's error for wrong options.
+
+    A file that the command writes where it runs would be lost there: it gets its place in `runs/`, as `--out JOB`,
+    which `keeping` fills in.
+    """
+    from difflib import get_close_matches
+
+    from graphdrl.cli.app import app
+
+    commands: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    name, *rest = words
+    known = [command for command in SUBMITTABLE if command in commands]
+    if name not in known:
+        near = get_close_matches(name, known, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"{name!r} cannot be submitted{hint} (these can: {', '.join(known)})")
+    with commands[name].make_context(f"graphdrl {name}", list(rest), resilient_parsing=False) as context:
+        out = context.params.get("out")
+    return [*words, "--out", str(out)] if out is not None and not Path(out).is_absolute() else words
+
+
+def keeping(arguments: list[str], job: str) -> list[str]:
+    """The arguments with a relative `--out FILE` as a file of the job's own folder below `runs/`."""
+    if arguments[-2:-1] != ["--out"]:
+        return arguments
+    return [*arguments[:-1], f"runs/{job}/{Path(arguments[-1]).name}"]
+
+
+def follow(server: "JobServer", job: str) -> NoReturn:
+    """Show the job's log until it ends, then end with its exit code; on Ctrl-C say how to go on, and end by it."""
+    try:
+        end = server.follow(job, _write)
+    except KeyboardInterrupt:
+        again = f"{job} --address {server.address}"
+        typer.echo(
+            f"no longer following; the job goes on (`graphdrl jobs logs {again} --follow` follows it again, "
+            f"`graphdrl jobs stop {again}` stops it)",
+            err=True,
+        )
+        # To end by the signal, as a shell expects it of whom it interrupts: a script then does not go on either.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
+        raise
+    if end.message:
+        typer.echo(end.message, err=True)
+    typer.echo(f"job {job}: {end.status.lower()}", err=True)
+    raise typer.Exit(end.exit_code)
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
