@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -42,8 +43,8 @@ _TERMINATED = 143
 """What a shell makes of SIGTERM, with which Ray stops a job."""
 
 # Ray starts a job by `sh`, with whatever PATH the cluster was started with: a virtual environment that nobody activated
-# is not on it. The parent of the shell is a worker of Ray, the parent of that the raylet, and its command line says with
-# which interpreter it starts its workers.
+# is not on it. The parent of the shell is a worker of Ray, the parent of that the raylet, and its command line says
+# with which interpreter it starts its workers.
 _INTERPRETER = (
     r"""raylet=$(sed -n 's/^PPid:[[:space:]]*//p' /proc/$PPID/status 2>/dev/null); """
     r"""python=$(tr '\0' '\n' 2>/dev/null < "/proc/$raylet/cmdline" """
@@ -58,7 +59,7 @@ _START = (
     "found = {name: next((d.version for d in distributions(name=name)), 'none') for name in wanted}; "
     "wrong = [f'{name} {found[name]} and this job was submitted with {name} {wanted[name]}' "
     "for name in wanted if found[name] != wanted[name]]; "
-    "wrong and sys.exit(f'error: the cluster (at {sys.executable}) has {\", \".join(wrong)}: install the same on both'); "
+    "wrong and sys.exit(f'error: the cluster ({sys.executable}) has {\", \".join(wrong)}: install the same on both'); "
     "from jobs import begin_submitted; sys.argv = ['graphdrl', *begin_submitted(*sys.argv[2:])]; "
     "from graphdrl.cli import main; main()"
 )
@@ -101,7 +102,7 @@ def check_package(folder: Path, most_bytes: int | None = None) -> list[Path]:
     Raises ValueError for a folder that is somebody's home or the root, and for one that is too large; it stops looking
     as soon as it is.
     """
-    import cluster  # noqa: F401  (says how Ray authenticates, which must be said before Ray is imported)
+    _choose_authentication()
     from ray._private.runtime_env import packaging
 
     folder = folder.resolve()
@@ -133,9 +134,9 @@ def check_package(folder: Path, most_bytes: int | None = None) -> list[Path]:
 def _too_large(folder: Path, sizes: dict[str, int], most_bytes: int) -> str:
     largest = ", ".join(sorted(sizes, key=lambda name: -sizes[name])[:3])
     return (
-        f"the files of {folder} are more than the {most_bytes / 2**20:,.0f} MiB that Ray's job server takes (most are in: "
-        f"{largest}); name what the job does not need in a .rayignore, or put data where the cluster sees it and give "
-        "its path there"
+        f"the files of {folder} are more than the {most_bytes / 2**20:,.0f} MiB that Ray's job server takes (most are "
+        f"in: {largest}); name what the job does not need in a .rayignore, or put data where the cluster sees it and "
+        "give its path there"
     )
 
 
@@ -166,7 +167,7 @@ def left_behind(arguments: Sequence[str], folder: Path, files: Sequence[Path]) -
 
 
 def name_of(arguments: Sequence[str]) -> str:
-    """A short name for a command: its `name=`, or else the stem of the first file or folder or word that it is given."""
+    """A short name for a command: its `name=`, or else the stem of the first word that is no option."""
     given = [word.removeprefix("name=") for word in arguments[1:] if word.startswith("name=")]
     words = [Path(word).stem for word in arguments[1:] if not word.startswith("-") and "=" not in word]
     name = (given[-1:] or words[:1] or [""])[0]
@@ -249,7 +250,7 @@ class JobServer:
 
     def __init__(self, address: str) -> None:
         self.address = _checked(address)
-        import cluster  # noqa: F401  (as above)
+        _choose_authentication()
         from ray.job_submission import JobSubmissionClient
 
         _quiet()
@@ -360,7 +361,7 @@ class JobServer:
 
 
 class _Log:
-    """Hands a log on, each part once, though it may be sent again from its beginning; without Ray's echo of the command."""
+    """Hands on each part of a log once, though it may be sent again from its beginning, without Ray's first line."""
 
     def __init__(self, write: Callable[[str], None]) -> None:
         self._write = write
@@ -410,7 +411,7 @@ def _find(address: str) -> None:
         ) from None
     if answer.status_code not in (200, 401, 403) or (answer.ok and "ray_version" not in answer.text):
         raise RuntimeError(
-            f"what answers at {address} is not the dashboard of a Ray cluster: its port is 8265, if nobody chose another"
+            f"what answers at {address} is no Ray cluster's dashboard: its port is 8265, if nobody chose another"
         )
 
 
@@ -423,6 +424,11 @@ def _no_other_address() -> Iterator[None]:
         yield
     finally:
         os.environ.update(kept)
+
+
+def _choose_authentication() -> None:
+    """`cluster` says how Ray authenticates, and has to before Ray is imported."""
+    import_module("cluster")
 
 
 def _quiet() -> None:

@@ -130,6 +130,8 @@ class Dispatcher:
             job.is_queued = False
             self._forget(job)
         elif job.batch is not None and not job.batch.is_wanted:
+            for other in job.batch.jobs:
+                self._forget(other)  # whoever asks for it now must not wait for what is being given up
             job.batch.call.cancel()
 
     def _forget(self, job: Job) -> None:

@@ -1,5 +1,6 @@
 """Relations among attributes: estimated from scores, with intervals, as numbered versions that a model trains on."""
 
+from graphdrl.relations.correction import Correction
 from graphdrl.relations.correlate import CorrelateQuestion, correlate
 from graphdrl.relations.edges import Edges, NodeMap, RelationsVersion
 from graphdrl.relations.estimators import estimator_names, load_estimator
@@ -11,6 +12,7 @@ from graphdrl.relations.wire import RelationsBody
 
 __all__ = [
     "FEWEST_IMAGES",
+    "Correction",
     "CorrelateQuestion",
     "Edges",
     "NodeMap",

@@ -207,11 +207,18 @@ def _scores_from(table: pa.Table) -> Scores:
         argmax=matrix("argmax", "int8"),
         entropy=matrix("entropy", "float32"),
         inclusion_probability=table["inclusion_probability"].to_numpy(),
-        flagged=table["flagged"].to_numpy(zero_copy_only=False),
+        flagged=_flagged(table),
         source=about["source"],
         model=about["model"],
         prompt_version=about["prompt_version"],
     )
+
+
+def _flagged(table: pa.Table) -> np.ndarray:
+    """Bool [N]; nothing is flagged in a run that was written before oracles doubted."""
+    if "flagged" not in table.column_names:
+        return np.zeros(table.num_rows, np.bool_)
+    return table["flagged"].to_numpy(zero_copy_only=False)
 
 
 def write_version(folder: Path, version: RelationsVersion) -> None:
