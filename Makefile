@@ -15,6 +15,8 @@ test: $(VENV)/.installed-$(EXTRA)
 
 test-system: $(VENV)/.language-model
 	command -v chromium >/dev/null 2>&1 || { test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -y -qq chromium; }
+	command -v slurmctld >/dev/null 2>&1 || { test "$$(id -u)" = 0 && apt-get update -qq \
+	  && apt-get install -y -qq --no-install-recommends slurmctld slurmd slurm-client munge iproute2; }
 	command -v promtool >/dev/null 2>&1 || $(MAKE) $(BIN)/promtool
 	$(BIN)/python -m pytest -m system tests/system
 

@@ -1,6 +1,7 @@
 """Jobs on a cluster, by Ray's own job server: packaged here, run there by the cluster's interpreter, found again."""
 
 import asyncio
+import fcntl
 import getpass
 import logging
 import os
@@ -11,7 +12,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import import_module
@@ -30,9 +31,6 @@ EXCLUDED = (
 
 Beyond these, Ray leaves out what the folder's own .gitignore and .rayignore name.
 """
-
-RUNS = "~/graphdrl-runs"
-"""Where a cluster keeps what jobs leave. A job works in a folder of Ray's, which is thrown away some time after it."""
 
 _PINNED = ("graphdrl", "ray")
 _ANSWER_WITHIN_S = 10.0
@@ -179,7 +177,7 @@ def new_id(arguments: Sequence[str]) -> str:
     return "-".join(part for part in (arguments[0], name_of(arguments), secrets.token_hex(3)) if part)
 
 
-def entrypoint(job: str, arguments: Sequence[str], runs: str = RUNS) -> str:
+def entrypoint(job: str, arguments: Sequence[str], runs: str) -> str:
     """The shell's command that runs `graphdrl ARGUMENTS...` on a cluster with the same versions; one line."""
     pinned = ",".join(f"{name}={version(name)}" for name in _PINNED)
     words = ["-c", _START, pinned, job, runs, *arguments]
@@ -221,21 +219,36 @@ def begin_submitted(job: str, runs: str, *arguments: str) -> Sequence[str]:
     Makes `runs/JOB` for what a command writes to a file. Returns the command's arguments. Ends the process with a
     sentence when the folder cannot be written.
     """
-    kept, link, own_link = Path(runs).expanduser().absolute(), Path("runs"), Path(f".runs-{job}")
+    kept, link = Path(runs).expanduser().absolute(), Path("runs")
     try:
         kept.mkdir(parents=True, exist_ok=True)
-        if link.is_symlink() and link.resolve() != kept.resolve():
-            raise FileExistsError(f"a job of the same files keeps its runs in {link.resolve()}")
-        # Jobs of the same files share their folder, and may come here at the same time.
-        own_link.symlink_to(kept)
-        own_link.rename(link)
+        _link(link, kept)
         if "--out" in arguments:
             (link / job).mkdir(exist_ok=True)
     except OSError as error:
-        raise SystemExit(
-            f"error: the cluster cannot keep runs in {kept} ({error}); give another folder in --runs"
-        ) from None
+        raise SystemExit(f"error: the cluster cannot keep runs in {kept} ({error}); give another --runs") from None
     return arguments
+
+
+def _link(link: Path, target: Path) -> None:
+    """Make `link` point to `target`; OSError when a job that still runs has it point elsewhere.
+
+    Jobs of the same files share Ray's folder of them, and may come here at the same time. Each holds a lock on the link
+    until its process ends.
+    """
+    lock = os.open(f".{link}.lock", os.O_CREAT | os.O_RDWR)
+    fcntl.flock(lock, fcntl.LOCK_SH)
+    with suppress(FileExistsError):
+        link.symlink_to(target)
+    if link.resolve() == target.resolve():
+        return
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise FileExistsError(f"a job of the same files runs, and keeps its runs in {link.resolve()}") from None
+    link.unlink()
+    link.symlink_to(target)
+    fcntl.flock(lock, fcntl.LOCK_SH)
 
 
 # The job server -----------------------------------------------------------------------------------------------------
@@ -258,7 +271,7 @@ class JobServer:
         with self._answers(), _no_other_address():
             self._client = JobSubmissionClient(self.address)
 
-    def submit(self, arguments: Sequence[str], folder: Path, job: str, runs: str = RUNS) -> None:
+    def submit(self, arguments: Sequence[str], folder: Path, job: str, runs: str) -> None:
         """Start `graphdrl ARGUMENTS...` as `job` on the files of `folder`, checked before (`check_package`)."""
         with self._answers():
             self._client.submit_job(

@@ -72,7 +72,7 @@ def _gpus_of(settings: OracleSettings) -> float:
 def absolute(settings: OracleSettings) -> OracleSettings:
     """The same settings for a process that runs in another folder."""
     given = {name: getattr(settings, name) for name in ("score_store", "prompts", "calibration", "log")}
-    return settings.model_copy(update={name: path.absolute() for name, path in given.items() if path is not None})
+    return settings.model_copy(update={name: path.resolve() for name, path in given.items() if path is not None})
 
 
 def _scale(settings: OracleSettings) -> dict[str, Any]:

@@ -79,10 +79,10 @@ def run(say: Say) -> dict[str, Any]:
         figures["fairness_p95_ratio"] = figures["fairness"]["p95_ratio"]
         chats = _chats(faces, token, say)
         ways = {"tokens": _quality(faces, say)}
-        stop_oracle(_APPLICATION)
         say("starting the oracle with structured answers")
         structured = OracleSettings(score_store=Path(folder) / "structured", scoring="structured")
         start_oracle(structured, "structured")
+        stop_oracle(_APPLICATION)
         ways["structured"] = _quality(faces, say, "structured")
     figures["ways"] = ways
     figures["naive_chat"] = chats

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 SUBMITTABLE = ("train", "tune", "score", "relations", "evaluate", "bench")
 """Commands that do work; the others look at what is here."""
 
+RUNS = "~/graphdrl-runs"
+"""Where a cluster keeps what jobs leave. A job works in a folder of Ray's, which is thrown away some time after it."""
+
 SETTINGS = {"ignore_unknown_options": True}
 """A submitted command's own options are not ours to know."""
 
@@ -30,7 +33,7 @@ def submit(
     wait: Annotated[bool, typer.Option(" /--no-wait", help="Print the job's id and return at once.")] = True,
     runs: Annotated[
         str, typer.Option(help="Folder on the cluster that is the job's runs/; several nodes must all see it.")
-    ] = "~/graphdrl-runs",
+    ] = RUNS,
 ) -> None:
     """Run a command of graphdrl on a cluster, with the files of this folder; follow its log, and end as it ends."""
     arguments = on_cluster(words)
@@ -45,7 +48,10 @@ def submit(
     if not wait:
         typer.echo(job)
         return
-    typer.echo(f"job {job} runs at {server.address}; Ctrl-C stops following it, not the job", err=True)
+    typer.echo(
+        f"job {job} goes to {server.address}, its runs to {runs} there; Ctrl-C stops following it, not the job",
+        err=True,
+    )
     follow(server, job)
 
 
@@ -57,8 +63,8 @@ def address_of(given: str | None) -> str:
 def on_cluster(words: list[str]) -> list[str]:
     """The words of a command that can be submitted; raises ValueError for others, and typer's error for wrong options.
 
-    A file that the command writes where it runs would be lost there: it gets its place in `runs/`, as `--out JOB`,
-    which `keeping` fills in.
+    A file that the command would write to where it runs is named by `--out FILE` at the end, also when nobody asked for
+    another name than the usual: `keeping` gives it a place that outlives the job.
     """
     from difflib import get_close_matches
 
@@ -71,14 +77,14 @@ def on_cluster(words: list[str]) -> list[str]:
         near = get_close_matches(name, known, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"{name!r} cannot be submitted{hint} (these can: {', '.join(known)})")
-    with commands[name].make_context(f"graphdrl {name}", list(rest), resilient_parsing=False) as context:
+    with commands[name].make_context(f"graphdrl {name}", list(rest)) as context:
         out = context.params.get("out")
     return [*words, "--out", str(out)] if out is not None and not Path(out).is_absolute() else words
 
 
 def keeping(arguments: list[str], job: str) -> list[str]:
     """The arguments with a relative `--out FILE` as a file of the job's own folder below `runs/`."""
-    if arguments[-2:-1] != ["--out"]:
+    if arguments[-2:-1] != ["--out"] or Path(arguments[-1]).is_absolute():
         return arguments
     return [*arguments[:-1], f"runs/{job}/{Path(arguments[-1]).name}"]
 

@@ -27,7 +27,7 @@ for node in n1 n2; do
     ip addr add "10.77.0.${1#n}/24" dev "eth-$1"
     ip link set "eth-$1" up
     ip route add default via 10.77.0.254
-    exec slurmd -D -f "$0/slurm.conf" -N "$1"
+    slurmd -D -f "$0/slurm.conf" -N "$1"; exit # not exec: the first process has to reap what others leave
   ' "$PWD" "$node" >"$node/slurmd.log" 2>&1 &
   until [ "$(readlink "/proc/$!/ns/net")" != "$(readlink /proc/self/ns/net)" ]; do sleep 0.1; done
   ip link add "to-$node" type veth peer name "eth-$node"

@@ -119,9 +119,7 @@ class TransformersOracle:
             return np.full((len(ids), len(attributes), NUM_GRADES), np.nan, np.float32)
         return self._store.lookup(ids, attributes, self.model, prompt.version)
 
-    def _keep(
-        self, ids: Sequence[str], attributes: tuple[str, ...], probabilities: np.ndarray, prompt: Prompt
-    ) -> None:
+    def _keep(self, ids: Sequence[str], attributes: tuple[str, ...], probabilities: np.ndarray, prompt: Prompt) -> None:
         if self._store is None:
             return
         images, names = [i for i in ids for _ in attributes], list(attributes) * len(ids)

@@ -126,7 +126,8 @@ class Tasks:
     def ending(self, prompt: str, column: int, digit: int, num_rows: int, num_images: int = 1) -> Branch:
         """After an answer of one digit nothing follows."""
         tokens = [*self.asked(prompt, (column,), num_images), int(self.digits[digit])]
-        return Branch(tokens, [self._certain("end", len(tokens) - 1, torch.full((num_rows,), self.end))])
+        end = torch.full((num_rows,), self.end)
+        return Branch(tokens, [self._certain(f"{prompt}_end", len(tokens) - 1, end)])
 
     def score_all(self, values: torch.Tensor, orders: torch.Tensor, context: torch.Tensor) -> Branch:
         """Digits of values [B, K] as compact JSON.

@@ -59,7 +59,8 @@ ALONE_SHARE = 0.06
 
 WEIGHTS = {
     "score": 1.0, "auxiliary": 1.0, "score_again": 0.3, "score_all": 0.5, "keys": 0.5,
-    "difference": 1.0, "rank": 1.0, "name": 1.0, "describe": 0.5, "end": 0.05,
+    "difference": 1.0, "rank": 1.0, "name": 1.0, "describe": 0.5,
+    "score_end": 0.05, "score_again_end": 0.05, "rank_end": 0.05,
 }  # fmt: skip
 
 MIDDLE_LAYER = 2
