@@ -6,7 +6,8 @@ from jobs.evaluate_oracle import Evaluated, LabelledImages, evaluate_oracle, lab
 from jobs.finish import Finished, finish, held_out_images, known_relations, measured, write_run_report
 from jobs.oracle import start_application, wait_for_application
 from jobs.score import open_oracle, score_images, scores_of, subset
-from jobs.submit import JobEnd, JobRow, JobServer, begin_submitted, check_package, left_behind, new_id
+from jobs.server import JobEnd, JobRow, JobServer
+from jobs.submit import begin_submitted, check_package, left_behind, new_id
 from jobs.train import Start, begin, resume, train
 
 __all__ = [

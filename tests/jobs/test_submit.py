@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from jobs import begin_submitted, check_package, left_behind
-from jobs.submit import JobServer, _Log, entrypoint, metadata, name_of, new_id
+from jobs.server import JobServer, _Log
+from jobs.submit import entrypoint, metadata, name_of, new_id
 
 GIT = ["git", "-c", "user.name=somebody", "-c", "user.email=somebody@example.com"]
 
