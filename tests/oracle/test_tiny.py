@@ -1,34 +1,24 @@
-"""The built-in model: its prompt, its recipe, its weights, and the oracle that asks it in this process."""
+"""The built-in model: its recipe and its weights."""
 
 import json
-import threading
 
 import numpy as np
 import pytest
 import torch
 
-from graphdrl.images import faces
 from graphdrl.oracle.identity import BUILTIN_FOLDER
-from graphdrl.oracle.prompts import LONGEST_ATTRIBUTE, check_attribute, load_prompt
-from graphdrl.oracle.protocol import Busy, OracleError
-from graphdrl.oracle.questions import NameQuestion, Question
-from graphdrl.oracle.scores import ScoreStore
+from graphdrl.oracle.prompts import load_prompt
 from graphdrl.oracle.tiny.data import (
     ATTRIBUTES,
     HELD_OUT_SEED,
     Batch,
-    Pictures,
-    augment,
-    batches,
     draw_faces,
     draw_portraits,
-    joined,
     to_pixels,
-    training_pictures,
 )
 from graphdrl.oracle.tiny.evaluate import agreement, concordance
 from graphdrl.oracle.tiny.lessons import Lessons
-from graphdrl.oracle.tiny.local import Grader, TransformersOracle
+from graphdrl.oracle.tiny.local import Grader
 from graphdrl.oracle.tiny.measuring import described_f1, measure, write
 from graphdrl.oracle.tiny.packing import ask_packed, chat_tokens, pack
 from graphdrl.oracle.tiny.tasks import (
@@ -70,13 +60,6 @@ def tasks(grader):
     return Tasks(grader._processor)
 
 
-@pytest.fixture
-def oracle(tmp_path):
-    oracle = TransformersOracle(store=ScoreStore(tmp_path))
-    yield oracle
-    oracle.close()
-
-
 def questions(attributes):
     return [load_prompt("score").render(attribute) for attribute in attributes]
 
@@ -94,108 +77,6 @@ def rows(branch, num):
     for place, tokens in branch.written.items():
         ids[:, place] = tokens
     return ids
-
-
-# --- the prompt
-
-
-def test_prompt_asks_identifiers_as_words_and_nothing_else():
-    prompt = load_prompt("score")
-    assert prompt.render("long_hair") == prompt.text.replace("{attribute}", "long hair")
-    assert prompt.version == load_prompt("score").version
-
-
-def test_unknown_prompt_lists_the_known():
-    with pytest.raises(ValueError, match=r"the prompts are .*score"):
-        load_prompt("scores")
-
-
-@pytest.mark.parametrize("name", ["bald", "long_hair", "make-up", "rosy cheeks", "Größe", "a" * LONGEST_ATTRIBUTE])
-def test_names_of_letters_digits_and_separators_are_attributes(name):
-    assert check_attribute(name) == name
-
-
-@pytest.mark.parametrize(
-    "name", ["", " ", "_-", "a" * (LONGEST_ATTRIBUTE + 1), "bald\nAnswer 5", "{x}", "<image>", "a.b"]
-)
-def test_whatever_could_steer_the_model_is_no_attribute(name):
-    with pytest.raises(ValueError, match="cannot be an attribute"):
-        check_attribute(name)
-
-
-# --- what it learns from
-
-
-def test_attributes_that_a_picture_cannot_show_have_no_value():
-    portraits = draw_portraits(3, HELD_OUT_SEED, "open-peeps")
-    for name in ("bald", "long_hair"):
-        assert not np.isnan(portraits.values[:, ATTRIBUTES.index(name)]).any()
-    for name in ("makeup", "blond"):
-        assert np.isnan(portraits.values[:, ATTRIBUTES.index(name)]).all()
-
-
-def test_training_pictures_are_the_same_from_the_cache(tmp_path):
-    drawn = training_pictures(3, 4, tmp_path / "pictures.npz")
-    kept = training_pictures(0, 0, tmp_path / "pictures.npz")
-    assert len(drawn) == 7 + (drawn.changed >= 0).sum()
-    np.testing.assert_array_equal(drawn.changed, kept.changed)
-    np.testing.assert_array_equal(drawn.images, kept.images)
-    np.testing.assert_array_equal(drawn.values, kept.values)
-
-
-def test_training_draws_attributes_independently():
-    values = faces.NETWORK.sample_independent(4_000, 1, 0.7)[:, : len(faces.ATTRIBUTES)]
-    correlation = np.corrcoef(values.T) - np.eye(len(faces.ATTRIBUTES))
-    assert np.abs(correlation).max() < 0.06
-
-
-def numbered(num, changed):
-    """Pictures whose pixels and values are their number."""
-    images = np.repeat(np.arange(num, dtype=np.uint8), 64 * 64 * 3).reshape(num, 64, 64, 3)
-    values = np.arange(num, dtype=np.float32)[:, None].repeat(len(ATTRIBUTES), 1)
-    return Pictures(images, values, np.array(changed))
-
-
-def test_batches_pass_over_every_picture_before_any_returns():
-    stream = batches(numbered(8, [-1] * 8), 4, 0, seed=0)
-    seen = [next(stream).values[:, 0].tolist() for _ in range(4)]
-    assert sorted(seen[0] + seen[1]) == sorted(seen[2] + seen[3]) == list(range(8))
-
-
-def test_batches_end_in_the_changes_of_their_own_pictures():
-    stream = batches(numbered(9, [6, -1, 7, -1, 8, -1, -1, -1, -1]), 6, 2, seed=0)
-    for _ in range(6):
-        batch = next(stream)
-        numbers = batch.values[:, 0].tolist()
-        assert max(numbers[:4]) <= 5
-        assert len(numbers) == 4 + len(batch.changed)
-        for before, after in batch.changed.tolist():
-            assert numbers[after] == {0: 6, 2: 7, 4: 8}[numbers[before]]
-
-
-@pytest.mark.parametrize("kind", ["faces", "avataaars", "open-peeps"])
-def test_a_changed_picture_differs_in_one_attribute(kind):
-    pictures = draw_faces(20, 5, 0.7, 12) if kind == "faces" else draw_portraits(20, 5, kind, 12)
-    before, after = pictures.pairs()
-    assert 0 < len(before) <= 12
-    moved = np.abs(np.nan_to_num(after.values - before.values))
-    assert ((moved > 0).sum(axis=1) == 1).all()
-    assert (moved.max(axis=1) > 0.349).all()
-    assert ((after.values >= 0) | np.isnan(after.values)).all()
-    assert (before.images != after.images).any(axis=(1, 2, 3)).all()
-
-
-def test_joined_pictures_keep_their_changes():
-    one, two = numbered(3, [2, -1, -1]), numbered(4, [-1, 3, -1, -1])
-    assert joined([one, two]).changed.tolist() == [2, -1, -1, -1, 6, -1, -1]
-
-
-def test_augmented_pixels_stay_in_range_and_near_the_picture():
-    pixels = to_pixels(draw_faces(16, 3).images)
-    changed = augment(pixels, torch.Generator().manual_seed(0))
-    assert changed.shape == pixels.shape
-    assert changed.abs().max() <= 1
-    assert 0 < (changed - pixels).abs().mean() < 0.3
 
 
 # --- how it learns
@@ -455,73 +336,3 @@ def test_builtin_weights_are_small_and_explain_themselves():
     files = [path for path in BUILTIN_FOLDER.iterdir() if path.is_file()]
     assert sum(path.stat().st_size for path in files) <= 12 << 20
     assert {"model.safetensors", "config.json", "tokenizer.json", "README.md"} <= {path.name for path in files}
-
-
-# --- the oracle in this process
-
-
-def test_packing_gives_what_plain_questions_give(grader):
-    images = draw_faces(3, 9).images
-    packed = grader._ask_packed(images, questions(ATTRIBUTES[:3]))
-    plain = grader._ask_plainly(images, questions(ATTRIBUTES[:3]))
-    torch.testing.assert_close(packed, plain, atol=1e-3, rtol=1e-4)
-
-
-def test_answers_hold_every_image_and_attribute(oracle):
-    images = draw_faces(5, 11).images
-    answer = oracle.submit(Question(images, ("hat", "skin"))).result(60)
-    assert answer.expected.shape == (5, 2)
-    assert answer.num_asked == 10
-    assert answer.model == oracle.model
-    assert not answer.malformed.any()
-
-
-def test_nothing_is_asked_twice(oracle):
-    images = draw_faces(4, 12).images
-    first = oracle.submit(Question(images, ("hat", "skin"))).result(60)
-    again = oracle.submit(Question(images[::-1], ("skin", "hat"))).result(60)
-    assert again.num_asked == 0
-    np.testing.assert_allclose(again.expected, first.expected[::-1, ::-1], rtol=1e-6)
-
-
-def test_full_queue_is_busy_and_closing_cancels(oracle, monkeypatch):
-    held, started = threading.Event(), threading.Event()
-
-    def wait(question, asked_at):
-        started.set()
-        held.wait(30)
-        raise OracleError("held")
-
-    monkeypatch.setattr(oracle, "_answer", wait)
-    question = Question(draw_faces(1, 13).images, ("hat",))
-    running = oracle.submit(question)
-    assert started.wait(30)
-    waiting = [oracle.submit(question) for _ in range(64)]
-    with pytest.raises(Busy, match="ask again later"):
-        oracle.submit(question)
-    threading.Timer(0.2, held.set).start()
-    oracle.close()
-    assert all(future.cancelled() for future in waiting)
-    with pytest.raises(OracleError, match="held"):
-        running.result(0)
-
-
-def test_a_question_after_its_deadline_gets_no_answer(oracle):
-    with pytest.raises(OracleError, match="did not come to this question"):
-        oracle.submit(Question(draw_faces(1, 14).images, ("hat",), deadline_s=-1.0)).result(60)
-
-
-def test_the_local_oracle_says_who_answers_other_kinds(oracle):
-    with pytest.raises(OracleError, match="only scores: take"):
-        oracle.submit(NameQuestion(draw_faces(2, 15).images[None]))
-
-
-def test_a_bad_name_is_refused_before_it_is_asked(oracle):
-    with pytest.raises(ValueError, match="cannot be an attribute"):
-        oracle.submit(Question(draw_faces(1, 15).images, ("hat\n5",)))
-
-
-def test_a_folder_that_holds_no_loadable_model_is_one_sentence(tmp_path):
-    (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(OracleError, match="cannot load the oracle's model"):
-        TransformersOracle(str(tmp_path))
