@@ -65,10 +65,10 @@ class _Client(threading.Thread):
 def run(say: Say) -> dict[str, Any]:
     """Counts are of questions, one attribute of one image each.
 
-    `asked_again`: begun by an engine more than once, as the engines' own journals say. `in_flight_at_kills`: begun and
-    not answered by a killed engine, or begun and not yet stored when the front was killed. `duplicates`: rows of the
-    score store beyond one a question. `rss_growth_bytes`: of the front, from 1,500 answers after its restart on;
-    it holds an index of all that is stored.
+    `asked_again`: begun by an engine more than once, as the engines' own journals say. `in_flight_at_kills`: begun by
+    the killed engine (by any engine, when the front was killed) and not yet stored, as it is before it is answered.
+    `duplicates`: rows of the score store beyond one a question. `rss_growth_bytes`: of the front, from 1,500 answers
+    after its restart on; it holds an index of all that is stored.
     """
     from cluster import joined
     from serve import OracleSettings, start_oracle, stop_oracle
@@ -100,10 +100,10 @@ def run(say: Say) -> dict[str, Any]:
 
 
 class _Kills:
-    """What was killed, and what was in flight then."""
+    """What was killed, and what was in flight then; replicas: by process id."""
 
     def __init__(self) -> None:
-        self.replicas: list[int] = []
+        self.replicas: dict[int, int] = {}
         self.num_front = 0
         self.in_flight_at_front = 0
         self.front_rss = 0
@@ -123,30 +123,30 @@ def _kill(folder: Path, clients: list[_Client], say: Say) -> _Kills:
         _wait(lambda: len(_engine_pids(folder)) == _NUM_REPLICAS and _is_running())
         if number == _REPLICA_KILLS // 2:
             _pass(answers, _ANSWERS_BETWEEN)
-            kills.in_flight_at_front = _kill_front(folder)
+            kills.in_flight_at_front = _kill_one(folder, _front_pid())
             kills.num_front += 1
             say(f"killed the front, {kills.in_flight_at_front} questions in flight")
             _pass(answers, _ANSWERS_BETWEEN)
             kills.front_rss = _rss(_front_pid())
         _pass(answers, _ANSWERS_BETWEEN)
         victim = _engine_pids(folder)[number % _NUM_REPLICAS]
-        os.kill(victim, signal.SIGKILL)
-        kills.replicas.append(victim)
+        kills.replicas[victim] = _kill_one(folder, victim, of=victim)
         say(f"killed engine {len(kills.replicas)} of {_REPLICA_KILLS} after {answers():,} answers")
     _wait(lambda: len(_engine_pids(folder)) == _NUM_REPLICAS)
     _pass(answers, max(_ANSWERS_BETWEEN, _FEWEST_QUESTIONS - answers()))
     return kills
 
 
-def _kill_front(folder: Path) -> int:
-    """Kill it; returns how many questions had been begun and were not stored."""
-    os.kill(_front_pid(), signal.SIGKILL)
+def _kill_one(folder: Path, pid: int, of: int | None = None) -> int:
+    """Kill a process; returns how many questions had been begun, by the engine `of` or by any, and were not stored."""
+    os.kill(pid, signal.SIGKILL)
     killed_at = time.time()
     begun = [
         key
         for journal in read_journals(folder / "journals")
-        for at, keys in journal.begun.values()
-        if at <= killed_at
+        if of in (None, journal.pid)
+        for number, (at, keys) in journal.begun.items()
+        if at <= killed_at and number > 1  # the first is an engine's rehearsal, nobody's question
         for key in keys
     ]
     return sum(not stored for stored in _are_stored(folder, begun))
@@ -158,19 +158,15 @@ def _are_stored(folder: Path, keys: list[tuple[str, str]]) -> list[bool]:
     images, attributes = sorted({image for image, _ in keys}), tuple(attribute_of.values())
     found = ScoreStore(folder / "scores").lookup(images, attributes, model, prompt.version)
     row, column = {image: n for n, image in enumerate(images)}, {name: n for n, name in enumerate(attributes)}
-    # The rehearsal of a starting engine is nobody's question, and is not stored.
-    return [
-        text not in attribute_of or not np.isnan(found[row[image], column[attribute_of[text]], 0])
-        for image, text in keys
-        if image in row
-    ]
+    return [not np.isnan(found[row[image], column[attribute_of[text]], 0]) for image, text in keys]
 
 
 def _figures(folder: Path, clients: list[_Client], kills: _Kills) -> dict[str, Any]:
     journals = read_journals(folder / "journals")
     answered = {image for client in clients for image in client.answered}
     begun = [key for journal in journals for _, keys in journal.begun.values() for key in keys if key[0] in answered]
-    in_hand = {journal.pid: journal.in_hand for journal in journals}
+    # A store read late, on a busy machine, may know already what was asked again: then the journal knows better.
+    in_flight = [max(kills.replicas[j.pid], j.in_hand) for j in journals if j.pid in kills.replicas]
     rows = sum(pq.read_metadata(path).num_rows for path in (folder / "scores").glob("*.parquet"))
     questions = sum(client.num_asked for client in clients)
     return {
@@ -179,8 +175,9 @@ def _figures(folder: Path, clients: list[_Client], kills: _Kills) -> dict[str, A
         "duplicates": rows - questions,
         "stored": rows,
         "asked_again": len(begun) - len(set(begun)),
-        "in_flight_at_kills": sum(in_hand[pid] for pid in kills.replicas) + kills.in_flight_at_front,
-        "in_flight_at_each_kill": [in_hand[pid] for pid in kills.replicas] + [kills.in_flight_at_front],
+        "in_flight_at_kills": sum(in_flight) + kills.in_flight_at_front,
+        "in_flight_at_engine_kills": in_flight,
+        "in_flight_at_front_kill": kills.in_flight_at_front,
         "replica_kills": len(kills.replicas),
         "front_kills": kills.num_front,
         "clients": len(clients),
