@@ -12,7 +12,8 @@ from typing import Any, NoReturn
 
 from PIL import Image
 
-from graphdrl.images.checks import ImageLimits, decode_image
+from graphdrl.images.checks import decode_image
+from graphdrl.oracle.pixels import LIMITS
 from graphdrl.oracle.protocol import Busy, OracleError
 from serve.vllm_engine import VllmEngine
 
@@ -24,7 +25,6 @@ MOST_MESSAGES, MOST_IMAGES, MOST_CHOICES, MOST_TOKENS = 256, 16, 8, 1024
 MOST_OPEN = 32
 """Requests at once: they share the engine with the questions, which are what it is there for."""
 
-_LIMITS = ImageLimits(file_bytes=4 << 20, pixels=4_000_000, smallest_side=1)
 _MOST_FORMAT_CHARACTERS, _MOST_REPEATS, _MOST_BIASES, _MOST_STOPS = 8192, 1024, 300, 16
 
 _FIELDS = {
@@ -227,14 +227,14 @@ def _image(url: Any) -> Image.Image:
     head, comma, text = url.partition(",") if isinstance(url, str) else ("", "", "")
     if not comma or not head.startswith("data:image/") or not head.endswith(";base64"):
         raise ValueError("an image is inside the request, as data:image/...;base64,...: nothing is fetched from a URL")
-    if len(text) > _LIMITS.file_bytes * 4 // 3 + 4:
-        raise ValueError(f"an image is larger than the limit of {_LIMITS.file_bytes:,} bytes")
+    if len(text) > LIMITS.file_bytes * 4 // 3 + 4:
+        raise ValueError(f"an image is larger than the limit of {LIMITS.file_bytes:,} bytes")
     try:
         content = base64.b64decode(text, validate=True)
     except binascii.Error:
         raise ValueError("an image is not base64") from None
     try:
-        return Image.fromarray(decode_image(content, None, _LIMITS))
+        return Image.fromarray(decode_image(content, None, LIMITS))
     except ValueError as error:
         raise ValueError(f"an image {error}") from None
 

@@ -85,6 +85,11 @@ class Front:
         with self._counted(question):
             return await answer(self, question)
 
+    @property
+    def score_version(self) -> str:
+        """Of the prompt by which images are graded."""
+        return self._grades["usual"].prompt.version
+
     async def grade(self, question: Question) -> Answer:
         ids, probabilities, num_asked = await self.distributions(question)
         grades, knowledge = grades_of(probabilities), self.knowledge
@@ -166,6 +171,8 @@ class Front:
         self, prompt: Prompt, requests: Sequence[Request], asked: Ask, deadline_s: float | None
     ) -> tuple[list[Any], int]:
         """What is kept of each request's answer; equal requests are one."""
+        if not requests:
+            raise ValueError("there is nothing to ask about in this question: send at least one image")
         sheet = AnswerSheet(prompt, self._answers, self.knowledge.model, len(requests[0].allowed_tokens))
         keys = [key_of(request) for request in requests]
         request_of = dict(zip(keys, requests, strict=True))

@@ -54,6 +54,9 @@ class Asking(Protocol):
     knowledge: Knowledge
     run_aside: Callable[..., Awaitable[Any]]
 
+    @property
+    def score_version(self) -> str: ...
+
     async def grade(self, question: Question) -> Answer: ...
 
     async def distributions(self, question: Question) -> tuple[tuple[str, ...], np.ndarray, int]: ...
@@ -119,7 +122,7 @@ async def _rank_by_scores(front: Asking, question: RankQuestion) -> tuple[np.nda
     first, second = np.split(probabilities, 2)
     below = np.tril(np.ones((NUM_GRADES, NUM_GRADES)), -1) + np.eye(NUM_GRADES) / 2
     more = np.einsum("bki,ij,bkj->bk", first, below, second).astype(np.float32)
-    return more, front.knowledge.load_prompt("score").version, num_asked
+    return more, front.score_version, num_asked
 
 
 async def _rank_directly(front: Asking, question: RankQuestion) -> tuple[np.ndarray, str, int]:

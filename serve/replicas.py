@@ -3,8 +3,8 @@
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -194,13 +194,9 @@ class Replicas:
         return await self._call("chat", body)
 
     async def chat_stream(self, body: dict[str, Any]) -> AsyncIterator[str]:
-        try:
+        with _engine_errors():
             async for line in self._handle.options(method_name="chat_stream", stream=True).remote(body):
                 yield line
-        except RayTaskError as error:
-            raise error.cause from None
-        except RayError as error:
-            raise EngineLost(f"an engine replica was lost ({type(error).__name__})") from error
 
     async def models(self) -> dict[str, Any]:
         return await self._call("models")
@@ -225,12 +221,19 @@ class Replicas:
         return reply.answers
 
     async def _call(self, method: str, *arguments: Any) -> Any:
-        try:
+        with _engine_errors():
             return await getattr(self._handle, method).remote(*arguments)
-        except RayTaskError as error:
-            raise error.cause from None
-        except RayError as error:
-            raise EngineLost(f"an engine replica was lost ({type(error).__name__})") from error
+
+
+@contextmanager
+def _engine_errors() -> Iterator[None]:
+    """An engine's own errors as they are, and its loss as one."""
+    try:
+        yield
+    except RayTaskError as error:
+        raise error.cause from None
+    except RayError as error:
+        raise EngineLost(f"an engine replica was lost ({type(error).__name__})") from error
 
 
 @ray.remote(num_cpus=0, max_retries=2)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from graphdrl.oracle.evaluation import concordance
 from graphdrl.oracle.identity import BUILTIN_FOLDER
 from graphdrl.oracle.prompts import load_prompt
 from graphdrl.oracle.tiny.data import (
@@ -16,7 +17,7 @@ from graphdrl.oracle.tiny.data import (
     draw_portraits,
     to_pixels,
 )
-from graphdrl.oracle.tiny.evaluate import agreement, concordance
+from graphdrl.oracle.tiny.evaluate import agreement
 from graphdrl.oracle.tiny.lessons import Lessons
 from graphdrl.oracle.tiny.local import Grader
 from graphdrl.oracle.tiny.measuring import described_f1, measure, write

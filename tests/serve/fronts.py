@@ -41,9 +41,11 @@ def gated() -> FakeEngine:
     return fake_engine(gate=asyncio.Event())
 
 
-def make_front(engine, store: ScoreStore, knowledge: Knowledge | None = None, **options) -> Front:
+def make_front(engine, store: ScoreStore, knowledge: Knowledge | None = None, way=None, **options) -> Front:
     answers = AnswerStore(store.folder / "answers")
-    return Front(engine, store, answers, TokenScoring(PROMPT), knowledge or Knowledge(MODEL, load_prompt), **options)
+    return Front(
+        engine, store, answers, way or TokenScoring(PROMPT), knowledge or Knowledge(MODEL, load_prompt), **options
+    )
 
 
 def with_front(tmp_path, scenario, *, engine=None, **options):

@@ -15,6 +15,7 @@ from graphdrl.relations import CorrelateQuestion, estimate
 from serve.engine import Written
 from serve.fakes import two_hot
 from serve.knowledge import Knowledge
+from serve.scoring import scoring
 
 NOTHING = np.zeros((0, 0), np.float32)
 
@@ -39,6 +40,19 @@ def test_ranking_by_scores_compares_the_two_grades(tmp_path):
     same, _, _ = ask(tmp_path, RankQuestion(first, first, ATTRIBUTES))
     assert (same.num_asked, same.prompt_version) == (0, load_prompt("score").version)
     np.testing.assert_allclose(same.first_shows_more, 0.5, atol=0.26)  # two equal draws: a tie, but for their spread
+
+
+def test_a_ranking_by_scores_names_the_prompt_that_graded(tmp_path):
+    def write(request):
+        names = [name for name in ATTRIBUTES if name in request.prompt]
+        text = "{" + ",".join(f'"{name}":3' for name in names) + "}"
+        return Written(text, np.tile(two_hot(3), (len(names), 1)))
+
+    question = RankQuestion(some_images(1), some_images(1, seed=1), ATTRIBUTES)
+    options = {"engine": fake_engine(write=write), "way": scoring("structured")}
+    answer, _, _ = ask(tmp_path, question, **options)
+    assert answer.prompt_version == load_prompt("score_all").version
+    np.testing.assert_allclose(answer.first_shows_more, 0.5)
 
 
 def test_ranking_directly_shows_both_orders_so_that_a_habit_cancels_out(tmp_path):
@@ -146,6 +160,8 @@ def test_correlating_images_gives_the_same_edges_as_estimating_from_their_scores
         (RelateQuestion(("hat",)), "name at least two"),
         (RankQuestion(some_images(2), some_images(1), ATTRIBUTES), "are not pairs"),
         (NameQuestion(some_images(2)), "two images or more each"),
+        (ProposeQuestion(some_images(0)), "send at least one image"),
+        (RankQuestion(some_images(0), some_images(0), ATTRIBUTES, way="direct"), "send at least one image"),
         (object(), "no kind of question 'object'"),
     ],
 )

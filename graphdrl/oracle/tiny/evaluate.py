@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from scipy.stats import spearmanr
 
+from graphdrl.oracle.evaluation import concordance
 from graphdrl.oracle.questions import HIGHEST_GRADE
 
 Pairs = Mapping[str, tuple[np.ndarray, np.ndarray]]
@@ -37,15 +38,6 @@ def agreement(expected: np.ndarray, grades: np.ndarray, graded: bool, attributes
     figures["exact_match"] = float((rounded == np.rint(grades * HIGHEST_GRADE))[known].mean())
     figures["zero_scoring_rate"] = float(((rounded == 0) | ~known).all(axis=1).mean())
     return figures
-
-
-def concordance(scores: np.ndarray, grades: np.ndarray) -> float:
-    """Share of the pairs with different grades [N] that the scores [N] put into the same order; tied scores: half."""
-    order = np.sign(grades[:, None] - grades[None, :])
-    if not order.any():
-        raise ValueError("all grades are the same: there is no order to agree with")
-    agree = np.sign(scores[:, None] - scores[None, :]) * order
-    return float((agree[order != 0].mean() + 1) / 2)
 
 
 def _spearman_figures(pairs: Pairs) -> dict:
