@@ -144,6 +144,8 @@ def _train_beside_oracle(start: Start, say: Say) -> ImageSet:
             folder=folder,
             placement=placement,
             cpus_per_worker=training.cpus_per_worker,
+            min_workers=training.min_workers,
+            max_failures=training.max_failures,
         )
     except RuntimeError:
         if starting and starting.error:

@@ -97,6 +97,10 @@ class TrainingConfig(Section):
 
     backend: Literal["ray", "local"] = Field("ray", description="Ray Train with DeepSpeed, or one plain process")
     num_workers: int = Field(2, ge=1, description="data-parallel ranks")
+    min_workers: int | None = Field(
+        None, ge=1, description="go on with so few when nodes are gone, up to num_workers when they are back; null: all"
+    )
+    max_failures: int = Field(3, ge=0, description="restarts from the last checkpoint before a run is given up")
     zero_stage: Literal[0, 1, 2, 3] = Field(1, description="DeepSpeed's ZeRO stage")
     cpus_per_worker: float = Field(0.5, gt=0, description="CPUs that Ray reserves for each worker")
     threads_per_worker: int = Field(1, ge=1, description="torch threads of each worker, on CPU")
@@ -134,6 +138,9 @@ class Config(Section):
     method: str = Field("gem", description="which method trains")
     parameters: dict[str, Any] = Field(default_factory=dict, description="the method's own settings")
     nodes: Literal["ranked", "discovered"] = Field("ranked", description="how latent dimensions get their names")
+    placement: Literal["shared", "split"] = Field(
+        "shared", description="trainers and oracle: on the same nodes, or each on the nodes of its own pool"
+    )
     attributes: tuple[str, ...] = Field(
         (), description="what the oracle is asked for; empty: all that the source shows"
     )
@@ -161,6 +168,12 @@ class Config(Section):
         if "nodes" in self.parameters:
             raise ValueError("parameters.nodes: write nodes at the top, as in nodes=discovered")
         load_method(self.method, **self.parameters)
+        training = self.training
+        if training.min_workers is not None and training.min_workers > training.num_workers:
+            raise ValueError(
+                f"training.min_workers={training.min_workers} is more than training.num_workers="
+                f"{training.num_workers}, which is the most: lower the one or raise the other"
+            )
         if self.oracle.engine == "transformers" and self.training.backend == "ray":
             raise ValueError(
                 "oracle.engine: transformers runs in the training process; it needs training.backend: local"

@@ -1,12 +1,12 @@
 """All the Ray Train wiring, in one short file."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import ray.train
-from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train import FailureConfig, RunConfig, ScalingConfig, UserCallback
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from graphdrl.distributed.placement import Placement
@@ -22,25 +22,35 @@ def fit(
     folder: Path,
     placement: Placement,
     cpus_per_worker: float,
-    max_failures: int = 2,
+    min_workers: int | None = None,
+    max_failures: int = 3,
+    callbacks: Sequence[UserCallback] = (),
 ) -> None:
-    """Run `worker(arguments)` on every rank to its end; a rank that dies is restarted from the last checkpoint.
+    """Run `worker(arguments)` on every rank to its end; when a rank dies, all begin again from the last checkpoint.
 
     folder: the run's, absolute; checkpoints that the workers report lie below it, and Ray Train's own books too.
+    min_workers: begin again with so few where there is no room for more, and with more when there is; None: with all.
+    max_failures: how often.
+    callbacks: told of every report, in the process that manages the workers.
     Raises RuntimeError with the worker's own sentence when it fails for good.
     """
-    use_gpu = placement.use_gpu
+    use_gpu, most = placement.use_gpu, placement.num_workers
     resources = {"CPU": cpus_per_worker} | ({"GPU": placement.gpus_per_worker} if use_gpu else {})
     trainer = TorchTrainer(
         worker,
         train_loop_config=arguments,
         scaling_config=ScalingConfig(
-            num_workers=placement.num_workers, use_gpu=use_gpu, resources_per_worker=resources
+            num_workers=(min(min_workers, most), most) if min_workers is not None else most,
+            use_gpu=use_gpu,
+            resources_per_worker=resources,
         ),
         torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo"),
         # Restarts are ours (below): Ray would also repeat, three times, an error that can only come again.
         run_config=RunConfig(
-            name=folder.name, storage_path=str(folder.parent), failure_config=FailureConfig(max_failures=0)
+            name=folder.name,
+            storage_path=str(folder.parent),
+            failure_config=FailureConfig(max_failures=0),
+            callbacks=list(callbacks),
         ),
     )
     for attempt in range(max_failures + 1):

@@ -2,10 +2,12 @@
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from graphdrl.methods import Method
 from graphdrl.relations.edges import RelationsVersion
@@ -47,6 +49,8 @@ class Parts:
     loggers: tuple[Logger, ...] = ()
     asker: Asker | None = None
     namer: Namer | None = None
+    measure: Callable[[nn.Module], dict[str, float]] | None = None
+    """Figures of the model at every checkpoint, for whoever compares runs while they train; computed by rank 0."""
 
 
 @dataclass
@@ -194,7 +198,14 @@ class Training:
         if parts.context.rank == 0:
             write_atomically(folder / "state.json", json.dumps({"step": progress.step, "version": progress.version}))
             parts.run.keep_checkpoints(self._settings.keep_checkpoints)
-        parts.context.report({"step": progress.step, "images": progress.images_trained}, folder)
+        parts.context.report({"step": progress.step, "images": progress.images_trained} | self._measured(), folder)
+
+    def _measured(self) -> dict[str, float]:
+        parts = self._parts
+        if parts.measure is None:
+            return {}
+        with parts.engines.generator.gathered() as generator:
+            return parts.measure(generator) if parts.context.rank == 0 else {}
 
     def _restore(self) -> None:
         parts, folder = self._parts, self._parts.context.resume_from
