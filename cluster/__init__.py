@@ -1,4 +1,4 @@
-"""Where graphdrl runs: for now a Ray cluster that is there already, or a private one on this machine."""
+"""Where graphdrl runs: a Ray cluster that is there already, a private one in this process, or one of several nodes at home."""
 
 import os
 import sys
@@ -7,6 +7,7 @@ import sys
 if "ray" not in sys.modules:
     os.environ.setdefault("RAY_AUTH_MODE", "token")
 
+from cluster.home import HomeCluster, Node
 from cluster.local import address, joined, num_gpus
 
-__all__ = ["address", "joined", "num_gpus"]
+__all__ = ["HomeCluster", "Node", "address", "joined", "num_gpus"]

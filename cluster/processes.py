@@ -1,0 +1,82 @@
+"""Processes that belong together on this machine: known by a mark in their environment, ended by it and by nothing else."""
+
+import os
+import signal
+import sys
+import time
+
+import psutil
+
+MARK = "GRAPHDRL_HOME"
+"""Environment variable that everything started for one node inherits; its value is CLUSTER:NODE."""
+
+_ROUNDS = 40
+_PAUSE_S = 0.1
+
+
+def marked(mark: str) -> list[psutil.Process]:
+    """Living processes whose mark begins like this, and all that descends from them.
+
+    Descendants count because a process that renames itself may overwrite what it was given as environment.
+    """
+    found: dict[int, psutil.Process] = {}
+    for process in psutil.process_iter():
+        if _lives(process) and _mark(process).startswith(mark):
+            found[process.pid] = process
+            found |= {child.pid: child for child in _descendants(process)}
+    found.pop(os.getpid(), None)
+    return [process for process in found.values() if _lives(process)]
+
+
+def kill(mark: str) -> None:
+    """SIGKILL all that bears the mark, as when a machine loses its power, and return when nothing of it is left.
+
+    Raises RuntimeError for what does not die.
+    """
+    doomed: dict[int, psutil.Process] = {}
+    for _ in range(_ROUNDS):
+        doomed |= {process.pid: process for process in marked(mark)}
+        living = [process for process in doomed.values() if _lives(process)]
+        if not living:
+            return
+        for process in living:
+            send(process, signal.SIGKILL)
+        time.sleep(_PAUSE_S)
+    raise RuntimeError(f"processes {sorted(doomed)} of {mark} did not die; end them by hand")
+
+
+def send(process: psutil.Process, number: signal.Signals) -> None:
+    """The signal, unless the process has gone; never to another that took its number."""
+    try:
+        process.send_signal(number)
+    except psutil.NoSuchProcess:
+        return
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _mark(process: psutil.Process) -> str:
+    try:
+        return process.environ().get(MARK, "")
+    except (psutil.Error, OSError):
+        return ""
+
+
+def _descendants(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        return process.children(recursive=True)
+    except psutil.Error:
+        return []
+
+
+if __name__ == "__main__":
+    # The guard of a cluster: its standard input ends when whoever started the cluster does, however that happens.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    sys.stdin.read()
+    kill(sys.argv[1])
