@@ -7,9 +7,9 @@ import numpy as np
 from sklearn.ensemble import GradientBoostingClassifier, RandomForestClassifier
 
 from graphdrl.metrics.codes import CodedFactors
+from graphdrl.metrics.importance import disentanglement
 
 DEFAULT_BACKEND = "random_forest"
-_NOTHING = 1e-11
 
 # DCI depends heavily on its classifier: figures by different backends must not be compared.
 BACKENDS: dict[str, Callable[[int], Any]] = {
@@ -37,13 +37,3 @@ def dci(coded: CodedFactors, backend: str = DEFAULT_BACKEND) -> dict[str, float 
         "dci_i": float(np.mean(accuracies)),
         "dci_backend": backend,
     }
-
-
-def disentanglement(importance: np.ndarray) -> float:
-    """D of importances [Z, F]: 1 - entropy of what a code is used for, weighted by its use; C is D transposed."""
-    total = importance.sum()
-    if total == 0:
-        return 0.0
-    shares = (importance + _NOTHING) / (importance + _NOTHING).sum(axis=1, keepdims=True)
-    clarity = 1.0 + (shares * np.log(shares)).sum(axis=1) / np.log(importance.shape[1])
-    return float((clarity * importance.sum(axis=1)).sum() / total)

@@ -5,9 +5,11 @@ from graphdrl.training.batches import Batches, StepShape
 from graphdrl.training.context import LocalContext, TrainContext
 from graphdrl.training.engine import Engine, LocalEngine, OptimizerSettings, frozen_weights
 from graphdrl.training.evaluate import codes_and_error, measure
+from graphdrl.training.label_free import Posterior, posterior
 from graphdrl.training.loggers import JsonLines, Logger, TensorBoard
 from graphdrl.training.loop import LoopSettings, Parts, Progress, Training
 from graphdrl.training.naming import Namer
+from graphdrl.training.oracle_disentanglement import measure_oracle_disentanglement
 from graphdrl.training.relations_source import LocalRelations, RecordedRelations, RelationsSource
 from graphdrl.training.runs import Run, write_scores
 from graphdrl.training.schedule import LiveSchedule, RecordedSchedule, Schedule
@@ -29,6 +31,7 @@ __all__ = [
     "Namer",
     "OptimizerSettings",
     "Parts",
+    "Posterior",
     "Progress",
     "RecordedRelations",
     "RecordedSchedule",
@@ -44,6 +47,8 @@ __all__ = [
     "codes_and_error",
     "frozen_weights",
     "measure",
+    "measure_oracle_disentanglement",
+    "posterior",
     "train_step",
     "write_scores",
 ]

@@ -9,7 +9,7 @@ attributes whose relations are measured.
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -52,6 +52,17 @@ class NamedDimension:
     in_words: str = ""
     direction: int = 0
     agreement: float = 0.0
+
+
+def questions_along(strips: np.ndarray, attributes: tuple[str, ...], client: str) -> Iterator[Question]:
+    """What to ask about traversals uint8 [Z, V, B, H, W, 3]: one question for each of the Z dimensions."""
+    for strip in strips:
+        yield Question(strip.reshape(-1, *strip.shape[2:]), attributes, "traversal", client)
+
+
+def expected_grades(answers: Sequence[Answer], strips: np.ndarray) -> np.ndarray:
+    """Grades [Z, V, B, K] of the answers to `questions_along(strips, ...)`, in its order; NaN where malformed."""
+    return np.stack([answer.expected.reshape(*strips.shape[1:3], -1) for answer in answers])
 
 
 def slopes(expected: np.ndarray, values: Sequence[float] = TRAVERSAL) -> np.ndarray:
@@ -193,10 +204,7 @@ class Namer:
 
     def _start(self, strips: np.ndarray) -> None:
         self._strips, self._pending, self._unnamed = strips, [], []
-        self._unasked = [
-            Question(strip.reshape(-1, *strip.shape[2:]), self._attributes, "traversal", self._client)
-            for strip in strips
-        ]
+        self._unasked = list(questions_along(strips, self._attributes, self._client))
 
     def _submit(self) -> None:
         try:
@@ -207,8 +215,7 @@ class Namer:
             return
 
     def _finish(self, answers: Sequence[Answer]) -> NodeMap:
-        expected = np.stack([np.nan_to_num(answer.expected) for answer in answers])
-        slope = slopes(expected.reshape(*self._strips.shape[:3], len(self._attributes)))
+        slope = slopes(np.nan_to_num(expected_grades(answers, self._strips)))
         node_map = match(slope, self._least_slope)
         self._nodes = describe(slope, node_map, list(self._attributes))
         self._write()

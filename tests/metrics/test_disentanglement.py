@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from graphdrl.metrics import evaluate_codes
-from graphdrl.metrics.dci import dci, disentanglement
+from graphdrl.metrics.dci import dci
 from graphdrl.metrics.factor_vae import factor_vae
+from graphdrl.metrics.importance import disentanglement
 from graphdrl.metrics.infomec import infomec
 from graphdrl.metrics.irs import irs
 from graphdrl.metrics.mig import mig
