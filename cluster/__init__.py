@@ -1,4 +1,4 @@
-"""Where graphdrl runs: a Ray cluster that is there already, a private one in this process, or one of several nodes at home."""
+"""Where graphdrl runs: a Ray cluster that is there already, a private one, or one of several nodes at home."""
 
 import os
 import sys

@@ -1,8 +1,7 @@
-"""A Ray cluster of several nodes on this machine: each node is a raylet with its workers, and may die like a machine."""
+"""A Ray cluster of several nodes on this machine: each is a raylet with its workers, and may die as a machine does."""
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -10,7 +9,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -18,39 +17,42 @@ from typing import Self
 
 import psutil
 
-from cluster.processes import MARK, kill, marked, send
+from cluster import processes
 
 _HOST = "127.0.0.1"
-_STORE_BYTES = 256 * 2**20
+_STORE_BYTES = 256 << 20
 _PATIENCE_S = 120.0
 
 
 @dataclass(frozen=True)
 class Node:
-    """One node of a cluster at home: what it was started with, and the mark that its processes bear."""
+    """One node: what it was started with, and the mark that its processes bear."""
 
     name: str
     cpus: float
+    resources: Mapping[str, float]
+    labels: Mapping[str, str]
     mark: str
 
     def processes(self) -> list[psutil.Process]:
-        """What lives of this node: its raylet, agents and workers; of the first node also the head's services."""
-        return marked(self.mark)
+        """What lives of it: its raylet, agents and workers; of the head also the GCS and the dashboard."""
+        return processes.marked(self.mark)
+
+    def alive(self) -> bool:
+        """Whether its raylet lives."""
+        return any(_name(process) == "raylet" for process in self.processes())
 
     def kill(self) -> None:
         """SIGKILL the raylet and everything that it started, as when a machine loses its power."""
-        kill(self.mark)
+        processes.kill(self.mark)
 
 
 class HomeCluster:
-    """Ray on several nodes of this machine, from entering to leaving the context; every node is `ray start`.
+    """Ray on several nodes of this machine, from entering to leaving the context.
 
-    It has ports and a temporary folder of its own, listens on the loopback alone, and ends nothing that it has not
-    started. Ray authenticates as RAY_AUTH_MODE says (`cluster` sets it to `token`); a token is made when there is none.
-
-    nodes: with the head. cpus: of each. redis: HOST:PORT of a Redis in which the head keeps what it knows, so that it
-    can be started again; `name` separates clusters in it. labels: of the nodes in turn, one {key: value} each.
-    port, dashboard_port: 0 takes free ones.
+    Every node is a `ray start` of its own. The cluster has its own ports and temporary folder, its dashboard listens on
+    the loopback, and it ends what it has started and nothing else, also when this process is killed. Ray authenticates
+    as RAY_AUTH_MODE says, which `cluster` sets to `token` where nobody did; a token is made when there is none.
     """
 
     def __init__(
@@ -58,19 +60,27 @@ class HomeCluster:
         nodes: int = 1,
         cpus: float = 1,
         redis: str | None = None,
-        labels: tuple[Mapping[str, str], ...] = (),
+        *,
+        name: str | None = None,
+        pools: Sequence[str] = (),
         port: int = 0,
         dashboard_port: int = 0,
         object_store_bytes: int = _STORE_BYTES,
-        name: str | None = None,
     ) -> None:
-        self._wanted = nodes, cpus, labels
-        self._redis, self._name = redis, name or uuid.uuid4().hex[:12]
+        """nodes: with the head, which is the first; cpus: of each.
+
+        redis: HOST:PORT, where the head keeps what it knows, so that it can be started again; name: sets this cluster
+        apart from others that are kept there. pools: of the nodes, in their order. ports: 0 takes a free one.
+        """
+        self._wanted = [(cpus, {pools[number]: 1.0} if number < len(pools) else {}) for number in range(nodes)]
+        self._redis, self._name, self._mark = redis, name or uuid.uuid4().hex, uuid.uuid4().hex
         self._port, self._dashboard_port = port or _free_port(), dashboard_port or _free_port()
         self._store_bytes = object_store_bytes
         self._started = 0
         self._folder = Path()
         self._guard: subprocess.Popen[bytes] | None = None
+        self._gcs: psutil.Process | None = None
+        self._gcs_start: tuple[list[str], dict[str, str]] = ([], {})
         self.nodes: list[Node] = []
 
     @property
@@ -80,144 +90,160 @@ class HomeCluster:
 
     @property
     def dashboard(self) -> str:
-        """The address of the dashboard, to which jobs are submitted."""
+        """The address to which jobs are submitted."""
         return f"http://{_HOST}:{self._dashboard_port}"
 
     @property
-    def head(self) -> Node:
-        """The first node, which also has the GCS and the dashboard."""
-        return self.nodes[0]
+    def logs(self) -> Path:
+        """The folder of Ray's logs."""
+        return (self._folder / "session_latest").resolve() / "logs"
+
+    @property
+    def remembers(self) -> bool:
+        """Whether there is a Redis, so that the head can be started again."""
+        return self._redis is not None
 
     def __enter__(self) -> Self:
-        nodes, cpus, labels = self._wanted
-        ensure_token()
-        self._folder = Path(tempfile.mkdtemp(prefix="ray-home-"))
-        # Whatever ends this process, the guard then ends the cluster.
-        guard = [sys.executable, "-m", "cluster.processes", f"{self._name}:"]
-        self._guard = subprocess.Popen(
-            guard, stdin=subprocess.PIPE, start_new_session=True, cwd=Path(__file__).parent.parent
-        )
+        self._check()
+        _ensure_token()
+        self._folder = Path(tempfile.mkdtemp(prefix="graphdrl-up-"))
+        guard = [sys.executable, "-P", processes.__file__, f"{self._mark}:", str(self._folder)]
+        self._guard = subprocess.Popen(guard, stdin=subprocess.PIPE, start_new_session=True)
         try:
-            for number in range(nodes):
-                self.add_node(cpus, labels=labels[number] if number < len(labels) else None)
+            for cpus, resources in self._wanted:
+                self.add_node(cpus, resources=resources)
         except BaseException:
             self.close()
             raise
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
     def add_node(
         self,
         cpus: float = 1,
-        labels: Mapping[str, str] | None = None,
+        *,
         resources: Mapping[str, float] | None = None,
+        labels: Mapping[str, str] | None = None,
     ) -> Node:
-        """One more node, which is part of the cluster when this returns; the first one is the head.
-
-        Raises RuntimeError with Ray's own words when it does not start.
-        """
-        mark = f"{self._name}:{self._started}"
-        node = Node(f"node{self._started}", cpus, mark)
-        options = ["--labels", ",".join(f"{key}={value}" for key, value in labels.items())] if labels else []
-        options += ["--resources", json.dumps(dict(resources))] if resources else []
-        self._start(node, options, head=not self.nodes)
+        """One more node, which has joined when this returns; raises RuntimeError with Ray's own words if it cannot."""
+        number = self._started
+        node = Node(f"node{number}", cpus, dict(resources or {}), dict(labels or {}), f"{self._mark}:{number}:")
+        self._start(node, is_head=not self.nodes)
         self._started += 1
         self.nodes.append(node)
         return node
 
+    def gcs_alive(self) -> bool:
+        """Whether the GCS, the head's memory of its cluster, lives."""
+        return self._gcs is not None and processes.lives(self._gcs)
+
     def kill_gcs(self) -> None:
-        """SIGKILL the head's GCS alone; without Redis the cluster does not come back from it."""
-        process = self._gcs()
-        if process is None:
-            raise RuntimeError("the GCS of this cluster does not run; restart_gcs() starts it again")
-        self._remember(process)
-        send(process, signal.SIGKILL)
-        _until(lambda: self._gcs() is None, "the GCS did not die")
+        """SIGKILL the GCS alone; nodes and workers go on, and wait for it for a minute."""
+        if self._gcs is not None:
+            processes.send(self._gcs, signal.SIGKILL)
+        _until(lambda: not self.gcs_alive(), "the GCS did not die")
 
     def restart_gcs(self) -> None:
-        """Start the GCS again as it was started, and return when it answers; what it knew it reads from Redis.
+        """Start the GCS again, with its own command line; it reads from Redis what it knew.
 
-        Raises RuntimeError when there is no Redis, or when it does not answer in time.
+        Raises RuntimeError when there is no Redis, or when it does not answer.
         """
-        if self._redis is None:
-            raise RuntimeError("a GCS without Redis has forgotten its cluster; start the cluster with redis=HOST:PORT")
-        command, environment = self._gcs_command
-        log = self.session / "logs" / "gcs_server.again.out"
+        self._check_redis()
+        command, environment = self._gcs_start
+        log = self.logs / "gcs_server.again.log"
         with log.open("ab") as out:
-            subprocess.Popen(
+            self._gcs = psutil.Popen(
                 command, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
             )
-        _until(lambda: _answers(self._port), f"the GCS did not answer again; its log is {log}")
+        _until(lambda: _answers(_HOST, self._port), f"the GCS did not answer again; its log is {log}")
 
-    @property
-    def session(self) -> Path:
-        """The folder with Ray's sockets and logs."""
-        return (self._folder / "session_latest").resolve()
+    def restart_head(self) -> Node:
+        """Start the whole head again after `nodes[0].kill()`, on what Redis knows; other nodes find it by its address.
 
-    def gcs_alive(self) -> bool:
-        """Whether the GCS lives."""
-        return self._gcs() is not None
+        Raises RuntimeError when there is no Redis.
+        """
+        self._check_redis()
+        before = self.nodes.pop(0)
+        rest, self.nodes = self.nodes, []
+        try:
+            return self.add_node(before.cpus, resources=before.resources, labels=before.labels)
+        finally:
+            self.nodes += rest
 
     def close(self) -> None:
-        """End all that was started and remove the temporary folder. May be called twice."""
-        kill(f"{self._name}:")
+        """End everything that was started, and remove the temporary folder; once it has ended, nothing happens."""
+        guard, self._guard = self._guard, None
+        if guard is None:
+            return
+        guard.communicate()
         self.nodes.clear()
-        if self._guard is not None:
-            self._guard.communicate()
-            self._guard = None
-            shutil.rmtree(self._folder, ignore_errors=True)
+        if isinstance(self._gcs, psutil.Popen):
+            self._gcs.wait()
+        if guard.returncode:
+            raise RuntimeError(f"not all of the cluster at {self.address} could be ended; see the processes of ray")
 
-    def _start(self, node: Node, options: list[str], head: bool) -> None:
-        ray = [sys.executable, "-m", "ray.scripts.scripts", "start", "--disable-usage-stats", "--log-style=record"]
-        ray += ["--node-ip-address", _HOST, "--node-name", node.name, "--num-cpus", f"{node.cpus:g}", "--num-gpus=0"]
-        ray += ["--object-store-memory", str(self._store_bytes), "--dashboard-agent-listen-port=0", *options]
-        if head:
-            ray += ["--head", "--port", str(self._port), "--temp-dir", str(self._folder)]
-            ray += ["--dashboard-host", _HOST, "--dashboard-port", str(self._dashboard_port)]
-            ray += ["--include-dashboard=true", "--ray-client-server-port", str(_free_port())]
+    def _check(self) -> None:
+        for port in (self._port, self._dashboard_port):
+            if _answers(_HOST, port):
+                raise ValueError(f"port {port} is in use by another program; give another one, or 0 for a free one")
+        if self._redis is not None:
+            host, _, port_text = self._redis.rpartition(":")
+            if not host or not port_text.isdigit() or not _answers(host, int(port_text)):
+                raise ValueError(f"no Redis answers at {self._redis}; start redis-server, and give its HOST:PORT")
+
+    def _check_redis(self) -> None:
+        if self._redis is None:
+            raise RuntimeError("a head without Redis has forgotten its cluster; start the cluster with redis=HOST:PORT")
+
+    def _start(self, node: Node, is_head: bool) -> None:
+        options = ["--node-name", node.name, "--num-cpus", f"{node.cpus:g}", "--dashboard-agent-listen-port=0"]
+        options += ["--object-store-memory", str(self._store_bytes), "--disable-usage-stats", "--log-style=record"]
+        options += ["--resources", json.dumps(node.resources)] if node.resources else []
+        options += ["--labels", ",".join(f"{key}={value}" for key, value in node.labels.items())] if node.labels else []
+        if is_head:
+            options += ["--head", "--port", str(self._port), "--temp-dir", str(self._folder)]
+            options += ["--dashboard-host", _HOST, "--dashboard-port", str(self._dashboard_port)]
+            options += ["--include-dashboard=true", "--ray-client-server-port", str(_free_port())]
         else:
-            # One log monitor reads the logs of all nodes: they share a folder.
-            ray += ["--address", self.address, "--include-log-monitor=false"]
+            # GPUs are the head's, lest two nodes give away the same ones; its log monitor reads the folder of all.
+            options += ["--address", self.address, "--num-gpus=0", "--include-log-monitor=false"]
+        _ray_start(options, self._environment(node), node.name)
+        if is_head:
+            self._gcs = next(process for process in node.processes() if _name(process) == "gcs_server")
+            self._gcs_start = self._gcs.cmdline(), self._gcs.environ()
+
+    def _environment(self, node: Node) -> dict[str, str]:
+        own = {processes.MARK: node.mark}
+        if self._redis is not None:
+            own |= {"RAY_REDIS_ADDRESS": self._redis, "RAY_external_storage_namespace": self._name}
+        inherited = {name: value for name, value in os.environ.items() if name not in ("RAY_ADDRESS", *own)}
+        return inherited | own
+
+
+def _ray_start(options: Sequence[str], environment: Mapping[str, str], name: str) -> None:
+    # Without --block: the processes must outlive each other, and a GCS that dies would take the others along.
+    command = [sys.executable, "-m", "ray.scripts.scripts", "start", *options]
+    with tempfile.TemporaryFile("w+") as out:
+        # Into a file: a pipe would stay open as long as what was started lives.
         done = subprocess.run(
-            ray,
-            env=self._environment(node),
+            command,
+            env=environment,
             stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
+            stdout=out,
+            stderr=out,
             start_new_session=True,
             timeout=_PATIENCE_S,
         )
-        if done.returncode:
-            said = (done.stderr or done.stdout).strip().splitlines() or ["it said nothing"]
-            raise RuntimeError(f"ray start failed for {node.name} at {self.address}: {said[-1]}")
-
-    def _environment(self, node: Node) -> dict[str, str]:
-        own = {MARK: node.mark, "RAY_USAGE_STATS_ENABLED": "0"}
-        if self._redis is not None:
-            own |= {"RAY_REDIS_ADDRESS": self._redis, "RAY_external_storage_namespace": self._name}
-        inherited = {key: value for key, value in os.environ.items() if key not in ("RAY_ADDRESS", "RAY_REDIS_ADDRESS")}
-        return inherited | own
-
-    def _gcs(self) -> psutil.Process | None:
-        for process in self.head.processes() if self.nodes else []:
-            try:
-                if process.name() == "gcs_server":
-                    return process
-            except psutil.NoSuchProcess:
-                continue
-        return None
-
-    def _remember(self, gcs: psutil.Process) -> None:
-        self._gcs_command = gcs.cmdline(), gcs.environ()
+        out.seek(0)
+        said = [line for line in out.read().splitlines() if line.strip()]
+    if done.returncode:
+        raise RuntimeError(f"{name} did not start: {said[-1] if said else 'Ray said nothing'}")
 
 
-def ensure_token() -> None:
-    """Make Ray's token in ~/.ray/auth_token when Ray authenticates with tokens and there is none."""
-    if os.environ.get("RAY_AUTH_MODE", "token") != "token":
+def _ensure_token() -> None:
+    if os.environ.get("RAY_AUTH_MODE") != "token":
         return
     from ray._private.authentication.authentication_token_setup import ensure_token_if_auth_enabled
 
@@ -230,10 +256,19 @@ def _free_port() -> int:
         return int(taken.getsockname()[1])
 
 
-def _answers(port: int) -> bool:
-    with socket.socket() as door:
-        door.settimeout(1)
-        return door.connect_ex((_HOST, port)) == 0
+def _answers(host: str, port: int) -> bool:
+    try:
+        with socket.create_connection((host, port), timeout=1):
+            return True
+    except OSError:
+        return False
+
+
+def _name(process: psutil.Process) -> str:
+    try:
+        return process.name()
+    except psutil.NoSuchProcess:
+        return ""
 
 
 def _until(condition: Callable[[], bool], otherwise: str) -> None:

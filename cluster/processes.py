@@ -1,6 +1,10 @@
-"""Processes that belong together on this machine: known by a mark in their environment, ended by it and by nothing else."""
+"""Processes that belong together on this machine: known by a mark in their environment, ended by it alone.
+
+Run as a program, it is the guard of a cluster: `processes.py MARK FOLDER`.
+"""
 
 import os
+import shutil
 import signal
 import sys
 import time
@@ -10,7 +14,7 @@ import psutil
 MARK = "GRAPHDRL_HOME"
 """Environment variable that everything started for one node inherits; its value is CLUSTER:NODE."""
 
-_ROUNDS = 40
+_ROUNDS = 100
 _PAUSE_S = 0.1
 
 
@@ -21,11 +25,11 @@ def marked(mark: str) -> list[psutil.Process]:
     """
     found: dict[int, psutil.Process] = {}
     for process in psutil.process_iter():
-        if _lives(process) and _mark(process).startswith(mark):
+        if _mark(process).startswith(mark):
             found[process.pid] = process
             found |= {child.pid: child for child in _descendants(process)}
     found.pop(os.getpid(), None)
-    return [process for process in found.values() if _lives(process)]
+    return [process for process in found.values() if lives(process)]
 
 
 def kill(mark: str) -> None:
@@ -36,7 +40,7 @@ def kill(mark: str) -> None:
     doomed: dict[int, psutil.Process] = {}
     for _ in range(_ROUNDS):
         doomed |= {process.pid: process for process in marked(mark)}
-        living = [process for process in doomed.values() if _lives(process)]
+        living = [process for process in doomed.values() if lives(process)]
         if not living:
             return
         for process in living:
@@ -53,7 +57,8 @@ def send(process: psutil.Process, number: signal.Signals) -> None:
         return
 
 
-def _lives(process: psutil.Process) -> bool:
+def lives(process: psutil.Process) -> bool:
+    """Whether it runs; one that has ended and that nobody asked after does not."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -63,7 +68,7 @@ def _lives(process: psutil.Process) -> bool:
 def _mark(process: psutil.Process) -> str:
     try:
         return process.environ().get(MARK, "")
-    except (psutil.Error, OSError):
+    except (psutil.Error, OSError):  # gone meanwhile, or another user's
         return ""
 
 
@@ -74,9 +79,14 @@ def _descendants(process: psutil.Process) -> list[psutil.Process]:
         return []
 
 
-if __name__ == "__main__":
-    # The guard of a cluster: its standard input ends when whoever started the cluster does, however that happens.
+def _guard(mark: str, folder: str) -> None:
+    """Wait until standard input ends, as it does when whoever holds the other end does, and end the cluster then."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     sys.stdin.read()
-    kill(sys.argv[1])
+    kill(mark)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    _guard(*sys.argv[1:])

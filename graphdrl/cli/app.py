@@ -19,6 +19,7 @@ from graphdrl.cli import (
     serve,
     submit,
     train,
+    up,
 )
 
 _INTERRUPTED = 130
@@ -42,6 +43,7 @@ app.add_typer(serve.app, name="serve")
 app.command("bench")(bench.bench)
 app.command("submit", context_settings=submit.SETTINGS)(submit.submit)
 app.add_typer(jobs.app, name="jobs")
+app.command("up")(up.up)
 app.command("doctor")(doctor.doctor)
 
 
