@@ -1,4 +1,4 @@
-"""Report: a run, or the relations in a folder of images, as one self-contained page of HTML."""
+"""Report: a run, a search, or the relations in a folder of images, as one self-contained page of HTML."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -12,17 +12,29 @@ if TYPE_CHECKING:
         write_relations_page,
         write_report,
     )
+    from graphdrl.report.search import SearchReport, TrialRow, write_search_report
 
 __all__ = [
     "RelationsContent",
     "ReportContent",
+    "SearchReport",
     "Traversal",
+    "TrialRow",
     "choose_examples",
     "curves_from_rows",
     "images_needed",
     "write_relations_page",
     "write_report",
+    "write_search_report",
 ]
+
+_ROOMS = {
+    "choose_examples": "examples",
+    "images_needed": "examples",
+    "SearchReport": "search",
+    "TrialRow": "search",
+    "write_search_report": "search",
+}
 
 
 def __getattr__(name: str) -> Any:
@@ -31,5 +43,4 @@ def __getattr__(name: str) -> Any:
 
     if name not in __all__:
         raise AttributeError(f"graphdrl.report has no {name!r}; it hands out {', '.join(__all__)}")
-    room = "examples" if name in ("choose_examples", "images_needed") else "page"
-    return getattr(import_module(f"graphdrl.report.{room}"), name)
+    return getattr(import_module(f"graphdrl.report.{_ROOMS.get(name, 'page')}"), name)

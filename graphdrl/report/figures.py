@@ -18,10 +18,10 @@ from PIL import Image
 from graphdrl.relations.edges import RelationsVersion
 
 # Drawn in this colour, replaced by `currentColor`: text and axes follow the light or dark scheme of the reader.
-_INK = "#010203"
-_BLUE, _ORANGE = "#3b82c4", "#d9701f"
+INK = "#010203"
+BLUE, ORANGE = "#3b82c4", "#d9701f"
 _FONT = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif"
-_RC: Any = {
+LOOK: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "graphdrl",
     "text.parse_math": False,
@@ -30,11 +30,11 @@ _RC: Any = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.linewidth": 0.6,
-    "axes.edgecolor": _INK,
-    "text.color": _INK,
-    "axes.labelcolor": _INK,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
+    "axes.edgecolor": INK,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
     "xtick.major.width": 0.6,
     "ytick.major.width": 0.6,
     "ytick.minor.size": 0,
@@ -53,18 +53,21 @@ def _data_uri(kind: str, content: bytes) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
-def _svg_uri(figure: Figure) -> str:
+def svg_text(figure: Figure) -> str:
     """The figure as SVG without metadata (dates, addresses), its ink given over to the reader's colour scheme."""
     buffer = io.StringIO()
     FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     svg = buffer.getvalue()
-    svg = svg[svg.index("<svg") :].replace(_INK, "currentColor").replace("'DejaVu Sans'", _FONT)
+    svg = svg[svg.index("<svg") :].replace(INK, "currentColor").replace("'DejaVu Sans'", _FONT)
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r"(<svg[^>]*>)", rf"\1{_SCHEME}", svg, count=1)
+    return re.sub(r"(<svg[^>]*>)", rf"\1{_SCHEME}", svg, count=1)
+
+
+def svg_uri(svg: str) -> str:
     return _data_uri("svg+xml", svg.encode())
 
 
-def _compact(value: float, _position: int | None = None) -> str:
+def compact(value: float, _position: int | None = None) -> str:
     """1.2k, 35M, 0.004: short tick labels without mathematics in them."""
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size:
@@ -77,9 +80,9 @@ def _small_axes() -> tuple[Figure, Axes]:
     axes = figure.add_subplot()
     # Fixed margins: all charts of a page line up, and drawing takes half the time of a layout that measures text.
     figure.subplots_adjust(left=0.15, right=0.985, bottom=0.25, top=0.9)
-    axes.xaxis.set_major_formatter(FuncFormatter(_compact))
-    axes.yaxis.set_major_formatter(FuncFormatter(_compact))
-    axes.grid(axis="y", color=_INK, alpha=0.12, linewidth=0.5)
+    axes.xaxis.set_major_formatter(FuncFormatter(compact))
+    axes.yaxis.set_major_formatter(FuncFormatter(compact))
+    axes.grid(axis="y", color=INK, alpha=0.12, linewidth=0.5)
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     return figure, axes
 
@@ -102,23 +105,23 @@ def curve(steps: Sequence[float], values: Sequence[float], switches: Sequence[tu
     """
     x, y = np.asarray(steps, np.float64), np.asarray(values, np.float64)
     x, y = x[np.isfinite(y)], y[np.isfinite(y)]
-    with matplotlib.rc_context(_RC):
+    with matplotlib.rc_context(LOOK):
         figure, axes = _small_axes()
         if len(x):
             step, mean, low, high = _binned(x, y)
-            axes.fill_between(step, low, high, color=_BLUE, alpha=0.22, linewidth=0)
-            axes.plot(step, mean, color=_BLUE, linewidth=1.4, marker="o" if len(step) == 1 else None, markersize=3)
+            axes.fill_between(step, low, high, color=BLUE, alpha=0.22, linewidth=0)
+            axes.plot(step, mean, color=BLUE, linewidth=1.4, marker="o" if len(step) == 1 else None, markersize=3)
             _set_scale(axes, y)
         _mark_switches(axes, switches)
         axes.set_xlabel("step")
-        return _svg_uri(figure)
+        return svg_uri(svg_text(figure))
 
 
 def _set_scale(axes: Axes, values: np.ndarray) -> None:
     low, high = np.quantile(values, [0.01, 0.99])
     if low > 0 and high / low > 30 and values.min() > 0:
         axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(FuncFormatter(_compact))
+        axes.yaxis.set_major_formatter(FuncFormatter(compact))
         axes.yaxis.set_minor_formatter(FuncFormatter(lambda *_: ""))
     else:
         axes.yaxis.set_major_locator(MaxNLocator(4))
@@ -127,10 +130,10 @@ def _set_scale(axes: Axes, values: np.ndarray) -> None:
 def _mark_switches(axes: Axes, switches: Sequence[tuple[int, int]]) -> None:
     labelled_every = math.ceil(len(switches) / 6) if switches else 1
     for place, (step, version) in enumerate(switches):
-        axes.axvline(step, color=_ORANGE, linewidth=0.9, linestyle=(0, (2, 2)))
+        axes.axvline(step, color=ORANGE, linewidth=0.9, linestyle=(0, (2, 2)))
         if place % labelled_every == 0:
             at = axes.get_xaxis_transform()
-            axes.text(step, 1.0, f"v{version}", transform=at, fontsize=7, color=_ORANGE, ha="left", va="bottom")
+            axes.text(step, 1.0, f"v{version}", transform=at, fontsize=7, color=ORANGE, ha="left", va="bottom")
 
 
 def edge_history(versions: Sequence[RelationsVersion], source: int, target: int, truth: float | None) -> str:
@@ -139,19 +142,19 @@ def edge_history(versions: Sequence[RelationsVersion], source: int, target: int,
     picked = [[getattr(v.edges, name)[source, target] for v in versions] for name in ("weights", "low", "high")]
     weight, low, high = np.nan_to_num(np.array(picked, np.float64))
     resolved = np.array([bool(version.edges.resolved[source, target]) for version in versions])
-    with matplotlib.rc_context(_RC):
+    with matplotlib.rc_context(LOOK):
         figure, axes = _small_axes()
-        axes.axhline(0, color=_INK, linewidth=0.6, alpha=0.6)
+        axes.axhline(0, color=INK, linewidth=0.6, alpha=0.6)
         if truth is not None and math.isfinite(truth):
-            axes.axhline(truth, color=_ORANGE, linewidth=1.1, linestyle=(0, (4, 2)))
-        axes.vlines(num_scored, low, high, color=_BLUE, linewidth=1.4)
-        axes.plot(num_scored, weight, color=_BLUE, linewidth=0.8, alpha=0.6)
-        faces = [_BLUE if is_resolved else "#ffffff" for is_resolved in resolved]
-        axes.scatter(num_scored, weight, s=22, c=faces, edgecolors=_BLUE, linewidths=1.2, zorder=3)
+            axes.axhline(truth, color=ORANGE, linewidth=1.1, linestyle=(0, (4, 2)))
+        axes.vlines(num_scored, low, high, color=BLUE, linewidth=1.4)
+        axes.plot(num_scored, weight, color=BLUE, linewidth=0.8, alpha=0.6)
+        faces = [BLUE if is_resolved else "#ffffff" for is_resolved in resolved]
+        axes.scatter(num_scored, weight, s=22, c=faces, edgecolors=BLUE, linewidths=1.2, zorder=3)
         axes.yaxis.set_major_locator(MaxNLocator(5))
         axes.set_xlim(0, num_scored.max() * 1.08)
         axes.set_xlabel("images scored")
-        return _svg_uri(figure)
+        return svg_uri(svg_text(figure))
 
 
 def _tile(image: np.ndarray) -> np.ndarray:

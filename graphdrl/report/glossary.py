@@ -73,6 +73,28 @@ TERMS: dict[str, Term] = {
     "metrics.modularity": Term("Modularity", "Does each dimension share information with one factor only?", "unit"),
     "metrics.explicitness": Term("Explicitness", "Can a linear classifier read the factors off the code?", "unit"),
     "metrics.irs": Term("IRS", "Do dimensions hold still when other factors than their own change?", "unit"),
+    "metrics.elbo": Term(
+        "ELBO", "Evidence lower bound in nats an image, with one model of observation for all methods; no label needed."
+    ),
+    "metrics.udr": Term(
+        "UDR", "Do the other models of the search find the same dimensions (Duan et al. 2020)? No label needed.", "unit"
+    ),
+    "metrics.oracle_disentanglement": Term(
+        "Oracle disentanglement", "Does each node, traversed, move one attribute only in the oracle's eyes?", "unit"
+    ),
+    "metrics.oracle_completeness": Term(
+        "Oracle completeness", "Is each attribute moved by one node only in the oracle's eyes?", "unit"
+    ),
+    "metrics.oracle_own_share": Term(
+        "Oracle, own share", "How much of what a named node moves is the attribute that it is named after?", "unit"
+    ),
+    "metrics.oracle_coverage": Term(
+        "Oracle coverage", "Share of the attributes that some node moves by half a grade or more.", "share"
+    ),
+    "metrics.oracle_moved": Term(
+        "Oracle, grades moved",
+        "How far an attribute goes by its strongest node, in grades of 0..5, mean over attributes.",
+    ),
     "metrics.reconstruction_mse_correlated": Term(
         "Reconstruction error, as trained", "The same on new images drawn as the training images were."
     ),
@@ -145,6 +167,14 @@ STANDING_NOTES = (
     "Unresolved does not mean unrelated: the interval contains 0, or the edge did not pass the control of false "
     "discoveries. More scored images make the intervals narrower.",
     "Intervals (95 %) cover the choice of images, not the mistakes of the model that graded them.",
+)
+
+SEARCH_NOTES = (
+    "The best of many trials looks better than it is, for it was chosen by the very figures on this page: take what is "
+    "quoted from the report of the best run, whose images chose nothing.",
+    "A stopped trial was trained for fewer steps than a finished one and has no rank: its objective is the last one "
+    "that was measured.",
+    "Trials differ by chance as well as by their values: another seed gives other figures.",
 )
 
 REPORT_NOTES = (

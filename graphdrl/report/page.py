@@ -163,7 +163,7 @@ def write_report(content: ReportContent, path: Path | str) -> Path:
     """Write the training report, all of it or nothing; returns its path."""
     numbers = sorted_figures(content.summary, content.oracle)
     by_key = dict(flat(content.summary))
-    return _write(
+    return write_page(
         "report.html.jinja",
         path,
         title=content.title,
@@ -185,7 +185,7 @@ def write_report(content: ReportContent, path: Path | str) -> Path:
 def write_relations_page(content: RelationsContent, path: Path | str) -> Path:
     """Write the relations page, all of it or nothing; returns its path."""
     examples = choose_examples(content.edges, content.scores)
-    return _write(
+    return write_page(
         "relations.html.jinja",
         path,
         title=content.title,
@@ -220,12 +220,17 @@ def _environment() -> Environment:
     return environment
 
 
-def _write(template: str, path: Path | str, **values: Any) -> Path:
-    path = Path(path)
+def write_page(template: str, path: Path | str, **values: Any) -> Path:
+    """Render a template of this room into one file, all of it or nothing; returns its path."""
     html = _environment().get_template(template).render(**values)
-    partial = path.with_name(f".{path.name}.partial")
     # A name from a file system may hold bytes that are no text; they are shown as "?".
-    partial.write_text(html, encoding="utf-8", errors="replace")
+    return write_whole(Path(path), html.encode("utf-8", errors="replace"))
+
+
+def write_whole(path: Path, content: bytes) -> Path:
+    """Write a file, all of it or nothing; returns its path."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_bytes(content)
     os.replace(partial, path)
     return path
 
