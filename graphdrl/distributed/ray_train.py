@@ -1,16 +1,25 @@
 """All the Ray Train wiring, in one short file."""
 
+import logging
+import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import ray.train
+from ray.exceptions import RayActorError
 from ray.train import FailureConfig, RunConfig, ScalingConfig, UserCallback
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from graphdrl.distributed.placement import Placement
 from graphdrl.oracle import OracleError
+
+logger = logging.getLogger(__name__)
+
+_START_WITHIN_S = 30
+_MOST_STARTS = 10
+"""Ray Train would try without end to start workers for which there is no room."""
 
 _CHECKPOINTS_OF_RAY = "checkpoint_manager_snapshot.json"
 
@@ -34,6 +43,8 @@ def fit(
     callbacks: told of every report, in the process that manages the workers.
     Raises RuntimeError with the worker's own sentence when it fails for good.
     """
+    # A lost node still counts as room for some seconds: workers meant for it are given up soon, and asked for anew.
+    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(_START_WITHIN_S))
     use_gpu, most = placement.use_gpu, placement.num_workers
     resources = {"CPU": cpus_per_worker} | ({"GPU": placement.gpus_per_worker} if use_gpu else {})
     trainer = TorchTrainer(
@@ -49,7 +60,7 @@ def fit(
         run_config=RunConfig(
             name=folder.name,
             storage_path=str(folder.parent),
-            failure_config=FailureConfig(max_failures=0),
+            failure_config=FailureConfig(max_failures=0, controller_failure_limit=_MOST_STARTS),
             callbacks=list(callbacks),
         ),
     )
@@ -61,7 +72,11 @@ def fit(
             return
         except ray.train.TrainingFailedError as error:
             if attempt == max_failures or _is_final(error):
-                raise RuntimeError(last_sentence(error)) from error
+                raise RuntimeError(_sentence(error, placement, cpus_per_worker)) from error
+            logger.warning(
+                "training was interrupted and begins again from the last checkpoint (%d of at most %d times): %s",
+                *(attempt + 1, max_failures, _sentence(error, placement, cpus_per_worker)),
+            )
 
 
 def _is_final(error: ray.train.TrainingFailedError) -> bool:
@@ -69,6 +84,22 @@ def _is_final(error: ray.train.TrainingFailedError) -> bool:
     failures = getattr(error, "worker_failures", {}).values()
     causes = [getattr(failure, "cause", failure) for failure in failures]
     return any(isinstance(cause, (ValueError, TypeError, ImportError, OracleError)) for cause in causes)
+
+
+def _sentence(error: ray.train.TrainingFailedError, placement: Placement, cpus_per_worker: float) -> str:
+    """Why training ended; Ray Train's own words for a lack of room speak of its settings, not of ours."""
+    if isinstance(error, ray.train.ControllerError):
+        need = f"{cpus_per_worker:g} CPUs" + (f" and {placement.gpus_per_worker:g} GPUs" if placement.use_gpu else "")
+        return (
+            f"no room for {placement.num_workers} workers with {need} each was found in "
+            f"{_MOST_STARTS * _START_WITHIN_S} s: lower training.num_workers or training.cpus_per_worker, set "
+            "training.min_workers, or add nodes, and go on with --resume"
+        )
+    failures = getattr(error, "worker_failures", {})
+    lost = sorted(rank for rank, cause in failures.items() if isinstance(cause, RayActorError))
+    if lost:
+        return f"worker {', '.join(map(str, lost))} was lost with its process or its node"
+    return last_sentence(error)
 
 
 def last_sentence(error: BaseException) -> str:
