@@ -7,6 +7,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
@@ -16,7 +17,8 @@ from graphdrl.report.trials import Place, as_text, plain, shown, varied_keys
 
 _WIDTH = 7.2
 _MOST_CHOICES = 12
-_COLOURS = "cividis"
+_COLOURS = LinearSegmentedColormap.from_list("objective", ["#b3b0a6", BLUE])
+"""From a grey to the pages' blue: both can be seen on light and on dark paper."""
 
 
 def curves(places: Sequence[Place], label: str) -> str | None:
@@ -101,10 +103,9 @@ def _draw_axes(axes: Axes, labels: Sequence[str], ticks: Sequence[Mapping[float,
 
 def _draw_trials(axes: Axes, places: Sequence[Place], heights: np.ndarray) -> None:
     """heights: [trials, axes] in 0..1, NaN where a trial has no value; the best trial is the first."""
-    colours = matplotlib.colormaps[_COLOURS]
     for at in reversed(range(len(places))):
         line, value = heights[at], heights[at, -1]
-        style: dict[str, Any] = {"color": colours(float(value)), "linewidth": 1.2, "alpha": 0.85}
+        style: dict[str, Any] = {"color": _COLOURS(float(value)), "linewidth": 1.2, "alpha": 0.85}
         if places[at].row.measured is None:
             style = {"color": INK, "linewidth": 0.9, "linestyle": (0, (1, 2)), "alpha": 0.7}
         elif at == 0 and places[at].rank is not None:
