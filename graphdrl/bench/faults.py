@@ -278,6 +278,12 @@ def _redis(folder: Path) -> Iterator[str]:
     ]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
         try:
+            wait_until(lambda: _answers(port), timeout_s=30)
             yield f"127.0.0.1:{port}"
         finally:
             server.terminate()
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
