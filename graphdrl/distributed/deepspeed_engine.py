@@ -1,6 +1,7 @@
 """A DeepSpeed engine behind the trainer's `Engine`: ZeRO 0-3, on CPU or GPU."""
 
 import copy
+import fcntl
 import os
 import shutil
 import subprocess
@@ -112,22 +113,42 @@ class DeepSpeedEngine:
         self._engine.save_checkpoint(str(folder), tag=_TAG, save_latest=False)
 
     def load(self, folder: Path) -> None:
-        """Raises ValueError when `folder` was not written by this engine."""
-        saved = list((folder / _TAG).glob("*_optim_states.pt"))
+        """Take over what any number of workers saved at the same ZeRO stage; 1 and 2 read each other's.
+
+        Raises ValueError when `folder` was not written by this engine, or at another stage.
+        """
         if not (folder / _TAG).exists():
             raise ValueError(f"{folder} holds no DeepSpeed checkpoint; resume it with the backend that wrote it")
+        stages = _stages(folder / _TAG)
+        if self._zero_stage not in stages:
+            # The universal form has one file a weight, and yet DeepSpeed reads it only where it splits them alike.
+            raise ValueError(
+                f"the checkpoint {folder} was written at ZeRO stage {' or '.join(map(str, stages))}, which stage "
+                f"{self._zero_stage} cannot read: go on with training.zero_stage={stages[0]}"
+            )
+        saved = list((folder / _TAG).glob("*_optim_states.pt"))
         if self._zero_stage == 0 or len(saved) == torch.distributed.get_world_size():
             self._engine.load_checkpoint(str(folder), tag=_TAG)
             return
-        self._load_resized(folder)
-
-    def _load_resized(self, folder: Path) -> None:
-        """ZeRO shards of another number of workers: convert them to DeepSpeed's universal form, then load."""
-        if torch.distributed.get_rank() == 0 and not (folder / _UNIVERSAL).exists():
-            _convert(folder)
-        torch.distributed.barrier()
+        # ZeRO's shards of another number of workers.
+        _convert_once(folder)
         self._engine = self._initialize(universal=True)
         self._engine.load_checkpoint(str(folder), tag=_UNIVERSAL)
+
+
+def _stages(saved: Path) -> tuple[int, ...]:
+    """The ZeRO stages that write such files: 0 keeps no optimiser apart, 3 has shards of the weights too."""
+    if not any(saved.glob("*_optim_states.pt")):
+        return (0,)
+    return (3,) if any(saved.glob("zero_pp_rank_*_model_states.pt")) else (1, 2)
+
+
+def _convert_once(folder: Path) -> None:
+    """Let one of the ranks that see this folder convert it, and the others wait for that."""
+    with open(folder / f".{_UNIVERSAL}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / _UNIVERSAL).exists():
+            _convert(folder)
 
 
 def _convert(folder: Path) -> None:
