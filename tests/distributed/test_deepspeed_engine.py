@@ -1,6 +1,5 @@
 """Two ranks behind DeepSpeed, on gloo: the losses of one plain process, at every ZeRO stage, also after a resume."""
 
-
 import numpy as np
 import pytest
 import torch
