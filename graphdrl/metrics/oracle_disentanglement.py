@@ -33,10 +33,11 @@ def oracle_disentanglement(moved: np.ndarray, owners: Sequence[int] = ()) -> dic
 
     owners: for each attribute the node that is named after it, -1 for none; left out when no node has a name.
 
-    oracle_disentanglement: 1 - entropy of what a node moves, nodes weighted by how far they move anything; in [0, 1].
-    oracle_completeness: the same the other way round: is an attribute moved by one node only?
-    oracle_coverage: share of the attributes that some node moves by at least LEAST_MOVE. A model in which next to
-        nothing moves can be disentangled by chance: read the two together.
+    oracle_disentanglement: exclusivity times coverage, in [0, 1].
+    oracle_exclusivity: 1 - entropy of what a node moves, nodes weighted by how far they move anything. Alone it is no
+        measure of a model: where next to nothing moves, what little does is exclusive by chance.
+    oracle_coverage: share of the attributes that some node moves by at least LEAST_MOVE.
+    oracle_completeness: exclusivity the other way round: is an attribute moved by one node only?
     oracle_moved: grades that an attribute goes by its strongest node, mean over attributes.
     oracle_own_share: share of what a named node moves that is its own attribute, mean over all attributes, 0 for those
         that no node is named after or whose node moves nothing; only with owners.
@@ -45,10 +46,12 @@ def oracle_disentanglement(moved: np.ndarray, owners: Sequence[int] = ()) -> dic
     """
     _check(moved, owners)
     strongest = moved.max(axis=0)
+    exclusivity, coverage = float(np.clip(disentanglement(moved), 0, 1)), float((strongest >= LEAST_MOVE).mean())
     figures = {
-        "oracle_disentanglement": float(np.clip(disentanglement(moved), 0, 1)),
+        "oracle_disentanglement": exclusivity * coverage,
+        "oracle_exclusivity": exclusivity,
+        "oracle_coverage": coverage,
         "oracle_completeness": float(np.clip(disentanglement(moved.T), 0, 1)) if len(moved) > 1 else 0.0,
-        "oracle_coverage": float((strongest >= LEAST_MOVE).mean()),
         "oracle_moved": float(strongest.mean()),
     }
     if len(owners):

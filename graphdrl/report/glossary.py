@@ -82,6 +82,9 @@ TERMS: dict[str, Term] = {
     "metrics.oracle_disentanglement": Term(
         "Oracle disentanglement", "Does each node, traversed, move one attribute only in the oracle's eyes?", "unit"
     ),
+    "metrics.oracle_exclusivity": Term(
+        "Oracle exclusivity", "The same, of whatever moves at all, be it ever so little; read it with coverage.", "unit"
+    ),
     "metrics.oracle_completeness": Term(
         "Oracle completeness", "Is each attribute moved by one node only in the oracle's eyes?", "unit"
     ),

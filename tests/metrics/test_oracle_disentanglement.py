@@ -55,10 +55,13 @@ def test_a_node_that_moves_all_alike_is_0_and_so_is_a_model_that_moves_nothing()
     assert set(still.values()) == {0.0}
 
 
-def test_next_to_nothing_moved_is_told_by_the_coverage() -> None:
+def test_what_hardly_moves_earns_nothing_however_exclusive_it_is() -> None:
     figures = oracle_disentanglement(np.array([[0.02, 0.0], [0.0, 0.7]]))
-    assert figures["oracle_disentanglement"] == pytest.approx(1, abs=1e-6)
+    assert figures["oracle_exclusivity"] == pytest.approx(1, abs=1e-6)
     assert figures["oracle_coverage"] == 0.5
+    assert figures["oracle_disentanglement"] == pytest.approx(0.5, abs=1e-6)
+    collapsed = oracle_disentanglement(np.diag([0.04, 0.05, 0.03]))
+    assert (collapsed["oracle_exclusivity"], collapsed["oracle_disentanglement"]) == (pytest.approx(1, abs=1e-6), 0)
     assert "oracle_own_share" not in figures
 
 
