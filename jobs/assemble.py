@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -15,6 +14,7 @@ from graphdrl.oracle import Oracle, load_prompt, model_key
 from graphdrl.oracle.prompts import SCORE_PROMPTS
 from graphdrl.oracle.tiny.data import ATTRIBUTES as BUILTIN_ATTRIBUTES
 from graphdrl.relations import NodeMap, Updater, relations_key
+from graphdrl.storage import Place
 from graphdrl.training import (
     Asker,
     Batches,
@@ -104,18 +104,23 @@ def assemble(
     relations: RelationsSource,
     oracle: Oracle | None,
     *,
-    replay: Path | None = None,
+    replay: Place | None = None,
+    measure: Callable[[nn.Module], dict[str, float]] | None = None,
+    scores_images: bool = True,
 ) -> Training:
     """One rank, ready to run on the run's images.
 
     replay: folder of a run whose schedule of relations versions is taken again.
+    measure: figures of the model at every checkpoint; scores_images: False asks the oracle about nodes alone.
     """
     run, method = Run(config.folder), make_method(config)
+    recorded = Run(replay) if replay is not None else None
     settings, attributes = config.training, attributes_of(config)
     engines = _engines(config, context, method, attributes, make_engine)
     rank0 = context.rank == 0
-    if replay is not None:
-        relations = RecordedRelations(Run(replay))
+    if recorded is not None:
+        recorded.fetch()
+        relations = RecordedRelations(recorded)
     parts = Parts(
         context=context,
         method=method,
@@ -132,15 +137,16 @@ def assemble(
             device=context.device,
         ),
         relations=relations,
-        schedule=RecordedSchedule(Run(replay).read_schedule())
-        if replay
+        schedule=RecordedSchedule(recorded.read_schedule())
+        if recorded
         else LiveSchedule(context, relations, settings.agree_every),
         row_of={image: row for row, image in enumerate(images.ids)},
         tie_margin=method.parameters.tie_margin,
         run=run,
         loggers=(JsonLines(run.metrics), TensorBoard(run.tensorboard)) if rank0 else (),
-        asker=_asker(config, context, images, attributes, oracle) if oracle and not replay else None,
+        asker=_asker(config, context, images, attributes, oracle) if oracle and scores_images and not replay else None,
         namer=_namer(config, context, run, images, attributes, oracle) if oracle and not replay else None,
+        measure=measure,
     )
     return Training(
         parts,

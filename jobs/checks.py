@@ -10,12 +10,14 @@ from graphdrl.oracle.identity import BUILTIN
 from graphdrl.oracle.tiny.data import ATTRIBUTES as BUILTIN_ATTRIBUTES
 from graphdrl.relations import load_estimator
 from graphdrl.relations.intervals import FEWEST_IMAGES
+from graphdrl.storage.files import check_writable
 from graphdrl.training import StepShape
 from jobs.assemble import attributes_of
 
 
 def check_job(config: Config) -> None:
     """Raises ValueError for a training that could not be carried through."""
+    check_storage(config)
     folder = config.data.path
     if folder is not None and not find_image_files(folder):
         raise ValueError(
@@ -35,6 +37,13 @@ def check_job(config: Config) -> None:
     training = config.training
     workers = training.num_workers if training.backend == "ray" else 1
     StepShape(training.batch_size, training.pair_groups, training.group_size).check(workers)
+
+
+def check_storage(config: Config) -> None:
+    """Raises ValueError when the run, or what is paid for with it, could not be written down."""
+    check_writable(config.runs, "folder of runs")
+    if config.oracle.engine != "none":
+        check_writable(config.oracle.score_store, "score store")
 
 
 def _check_relations(config: Config) -> None:

@@ -43,6 +43,7 @@ def finish(config: Config, started: float, images: ImageSet) -> Finished:
     started: `time.time()` at the command, for the run's `seconds`; images: what the run was trained on.
     """
     run = Run(config.folder)
+    run.fetch()  # the workers may have been on other machines
     model = GEM.from_pretrained(run.model)
     truth = known_relations(config)
     test = held_out_images(config)
@@ -63,6 +64,7 @@ def finish(config: Config, started: float, images: ImageSet) -> Finished:
     write_run_report(run, truth)
     summary["seconds"] = round(time.time() - started, 1)
     run.write_summary(summary)
+    run.upload()
     return Finished(run, summary)
 
 

@@ -4,6 +4,8 @@ import threading
 from typing import TYPE_CHECKING
 
 from graphdrl.config import Config
+from graphdrl.storage import working_folder
+from graphdrl.storage.files import check_writable
 
 if TYPE_CHECKING:
     from serve import OracleSettings
@@ -25,6 +27,7 @@ def start_application(
     from serve import OracleSettings, start_oracle  # Ray Serve takes seconds to import
 
     oracle = config.oracle
+    check_writable(oracle.score_store, "score store")
     num_gpus = num_gpus if oracle.num_gpus is None else oracle.num_gpus
     # vLLM takes nearly a whole GPU unless it is told that others live there too.
     shared = {"gpu_memory_utilization": _SHARE_OF_GPU} if 0 < num_gpus < 1 else {}
@@ -35,7 +38,7 @@ def start_application(
         "http_port": http_port,
         "http_host": http_host,
     }
-    own["log"] = oracle.score_store / "oracle.jsonl"
+    own["log"] = working_folder(oracle.score_store) / "oracle.jsonl"
     settings = OracleSettings(**same | own)
     start_oracle(settings, name=APPLICATION, wait=False)
     return settings

@@ -2,16 +2,16 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from graphdrl.config import Config, check, dump_config, load_config
 from graphdrl.images import ImageSet
 from graphdrl.oracle import Oracle, load_prompt
 from graphdrl.oracle.scores import ScoreStore
+from graphdrl.storage import Place, place
 from graphdrl.training import LocalContext, LocalEngine, LocalRelations, Run, Training
 from jobs.assemble import assemble, identity_of, make_updater, set_threads, training_images
-from jobs.checks import check_job
+from jobs.checks import check_job, check_storage
 from jobs.finish import Finished, finish
 from jobs.oracle import APPLICATION, Starting, start_application
 
@@ -24,39 +24,47 @@ class Start:
     """What to train: on from the run's last checkpoint, if it has one; `replay`: on another run's schedule."""
 
     config: Config
-    replay: Path | None = None
+    replay: Place | None = None
 
 
-def begin(config: Config, replay: Path | None = None) -> Start:
+def begin(config: Config, replay: Place | None = None) -> Start:
     """A new run; its folder gets a number when its name is taken, so that nothing is overwritten.
 
     Raises ValueError, and leaves no folder, when it could not be carried through.
     """
     check_job(config)
     name, number = config.name, 1
-    while config.folder.exists():
+    while Run(config.folder).exists():
         number += 1
         config = config.model_copy(update={"name": f"{name}-{number}"})
-    if replay is not None and not Run(replay).schedule.exists():
-        raise ValueError(f"{replay} has no schedule.jsonl to replay; give the folder of a finished run")
+    if replay is not None:
+        recorded = Run(replay)
+        recorded.fetch()
+        if not recorded.schedule.exists():
+            raise ValueError(f"{replay} has no schedule.jsonl to replay; give the folder of a finished run")
     run = Run(config.folder)
-    run.folder.mkdir(parents=True)
+    run.create()
     run.config.write_text(dump_config(config))
     if replay is not None:
         run.replayed.write_text(f"{replay.resolve()}\n")
+    run.upload()
     return Start(config, replay=replay)
 
 
-def resume(folder: Path) -> Start:
+def resume(folder: Place | str) -> Start:
     """Go on from the last checkpoint of the run in `folder`; without one, from its beginning."""
     run = Run(folder)
+    run.fetch()
     if not run.config.exists():
         raise ValueError(f"{folder} is not a run (it has no config.yaml); give a folder such as runs/quickstart")
     config = load_config(run.config)
-    replay = Path(run.replayed.read_text().strip()) if run.replayed.exists() else None
+    replay = place(run.replayed.read_text().strip()) if run.replayed.exists() else None
     # The folder may have been moved or renamed since.
-    folder = folder.resolve()
-    return Start(config.model_copy(update={"name": folder.name, "runs": folder.parent}), replay)
+    moved = run.place.resolve()
+    config = config.model_copy(update={"name": moved.name, "runs": moved.parent})
+    check_storage(config)
+    run.upload_unkept()
+    return Start(config, replay)
 
 
 def train(start: Start, started: float, say: Say) -> Finished:
@@ -76,7 +84,7 @@ def _train_here(start: Start, say: Say) -> ImageSet:
     say("drawing images")
     images = training_images(config)
     run = Run(config.folder)
-    context = LocalContext(resume_from=run.last_checkpoint())
+    context = LocalContext(resume_from=run.fetch_checkpoint())
     updater = make_updater(config, images, identity_of(config))
     versions = [run.read_version(number) for number in run.versions()]
     if versions:
@@ -167,7 +175,8 @@ def _worker(arguments: dict[str, Any]) -> None:
     set_threads(config)
     run = Run(config.folder)
     # A new run has no checkpoint yet; one that is resumed, or whose workers were restarted after a failure, has.
-    context = distributed.RayContext(run.last_checkpoint())
+    run.fetch()
+    context = distributed.RayContext(run.fetch_checkpoint())
     oracle = None
     if arguments["application"]:
         from graphdrl.oracle.clients import HandleOracle
@@ -183,7 +192,7 @@ def _worker(arguments: dict[str, Any]) -> None:
         ),
         distributed.RayRelations(arguments["store"], config.folder),
         oracle,
-        replay=Path(replay) if replay else None,
+        replay=place(replay) if replay else None,
     )
     _carry_out(training, oracle)
 

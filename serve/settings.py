@@ -3,11 +3,12 @@
 import os
 import secrets
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, SecretStr, model_validator
 
 from graphdrl.oracle.prompts import ScoringWay
+from graphdrl.storage import Place, place, working_folder
 
 KEY_VARIABLE = "GRAPHDRL_API_KEY"
 
@@ -31,7 +32,9 @@ class OracleSettings(BaseModel):
     scoring: ScoringWay = Field("tokens", description="tokens: one an attribute; structured: one JSON answer an image")
     prompts: Path | None = Field(None, description="folder of own NAME.txt, in place of the prompts that come along")
     calibration: Path | None = Field(None, description="what `graphdrl oracle-eval --save` wrote of this model")
-    score_store: Path = Field(Path("runs/score_store"), description="folder of everything that was ever scored")
+    score_store: Annotated[Place, PlainValidator(place), PlainSerializer(str)] = Field(
+        Path("runs/score_store"), description="folder, or s3://, gs:// ..., of everything that was ever scored"
+    )
     max_queue: int = Field(20_000, ge=1, description="grades that may wait; beyond it questions are refused")
     log: Path | None = Field(None, description="file of the front's structured log; none: its standard error")
     http_port: int | None = Field(None, ge=1, le=65_535, description="port of the HTTP door; none: there is no door")
@@ -58,15 +61,20 @@ class OracleSettings(BaseModel):
         """Where a person finds the HTTP door's key, in words that do not give it away."""
         if self.api_key:
             return "as configured"
-        return f"${KEY_VARIABLE}" if os.environ.get(KEY_VARIABLE) else f"in {self.score_store / 'door.key'}"
+        return f"${KEY_VARIABLE}" if os.environ.get(KEY_VARIABLE) else f"in {self._key_file}"
+
+    @property
+    def _key_file(self) -> Path:
+        """Beside the score store, or on this machine where the store is remote: a secret stays where it was made."""
+        return working_folder(self.score_store) / "door.key"
 
     def door_key(self) -> str:
         """The HTTP door's key: as given, from the environment, or made once and kept beside the score store."""
         given = self.api_key.get_secret_value() if self.api_key else os.environ.get(KEY_VARIABLE, "")
         if given:
             return given
-        path = self.score_store / "door.key"
-        self.score_store.mkdir(parents=True, exist_ok=True)
+        path = self._key_file
+        path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
                 file.write(secrets.token_urlsafe(32))

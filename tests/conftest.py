@@ -1,8 +1,14 @@
 """What every test stands on: one thread, nobody to ask outside, and our own warnings as errors."""
 
 import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from object_store import Bucket, ObjectStore
 
 # Set before torch, Ray and transformers read them, and inherited by every process that a test starts.
 os.environ |= {
@@ -20,3 +26,19 @@ os.environ.pop("RAY_ADDRESS", None)  # a cluster that happens to run here is no 
 def pytest_configure(config: pytest.Config) -> None:
     """A warning that our own code gives rise to is an error; those of the libraries among themselves are shown."""
     config.addinivalue_line("filterwarnings", r"error:::(graphdrl|serve|jobs|cluster)(\.|$)")
+
+
+@pytest.fixture(scope="session")
+def object_store() -> Iterator["ObjectStore"]:
+    """A local S3-compatible server."""
+    from object_store import running_store  # it takes a second to import, and few tests need it
+
+    with running_store() as store:
+        yield store
+
+
+@pytest.fixture
+def bucket(object_store: "ObjectStore", tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "Bucket":
+    """A new bucket, and an empty cache for this machine's copies."""
+    monkeypatch.setenv("GRAPHDRL_CACHE", str(tmp_path / "cache"))
+    return object_store.new_bucket()

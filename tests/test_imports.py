@@ -22,6 +22,7 @@ NEVER = {
     "graphdrl.oracle.tiny": EDGE | CONFIG | EDGE_ROOMS,
     "graphdrl.oracle": EDGE | CONFIG | EDGE_ROOMS | {"transformers"},
     "graphdrl.training": EDGE | WEB | CONFIG | EDGE_ROOMS | {"transformers"},
+    "graphdrl.storage": EDGE | WEB | CONFIG | EDGE_ROOMS | {"torch", "transformers", "scipy"},
     "graphdrl.report": EDGE | WEB | CONFIG | EDGE_ROOMS | {"transformers"},
     "graphdrl.config": EDGE | WEB | EDGE_ROOMS | {"torch", "transformers", "pyarrow", "scipy"},
     "graphdrl": EDGE | WEB | {"transformers"},

@@ -1,13 +1,12 @@
 """`graphdrl evaluate`: measure a run's model again."""
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 
-def evaluate(run: Annotated[Path, typer.Argument(help="A finished run, such as runs/quickstart.")]) -> None:
+def evaluate(run: Annotated[str, typer.Argument(help="A finished run, such as runs/quickstart.")]) -> None:
     """Measure disentanglement and reconstruction of a run's model on independently drawn images; prints JSON."""
     from graphdrl.config import load_config
     from graphdrl.models import GEM
@@ -15,6 +14,7 @@ def evaluate(run: Annotated[Path, typer.Argument(help="A finished run, such as r
     from jobs import held_out_images, measured
 
     folder = Run(run)
+    folder.fetch()
     if not folder.model.exists():
         raise ValueError(f"{run} has no trained model (model/ is missing); train one, or resume it with --resume")
     config = load_config(folder.config)

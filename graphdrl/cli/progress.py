@@ -11,6 +11,7 @@ from rich.logging import RichHandler
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from graphdrl.storage import Place
 from graphdrl.training import Run
 
 _EVERY_S = 1.0
@@ -19,7 +20,7 @@ _EVERY_S = 1.0
 class Watch:
     """Context manager around a training run."""
 
-    def __init__(self, folder: Path, steps: int) -> None:
+    def __init__(self, folder: Place, steps: int) -> None:
         self._run = Run(folder)
         self._console = Console(stderr=True)
         self._progress = Progress(

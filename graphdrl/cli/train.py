@@ -1,7 +1,6 @@
 """`graphdrl train`: the main job."""
 
 import time
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,10 +10,10 @@ from graphdrl.cli.configs import Words, split_words
 
 def train(
     words: Words = None,
-    resume: Annotated[Path | None, typer.Option(help="Go on with the run in this folder.")] = None,
+    resume: Annotated[str | None, typer.Option(help="Go on with the run in this folder, or at this address.")] = None,
     backend: Annotated[str | None, typer.Option(help="ray, or local: one process without Ray.")] = None,
     replay_schedule: Annotated[
-        Path | None, typer.Option(help="Take the relations versions at the steps at which this run took them.")
+        str | None, typer.Option(help="Take the relations versions at the steps at which this run took them.")
     ] = None,
 ) -> None:
     """Train a model on images while the oracle scores them; leaves runs/NAME with a model and a report."""
@@ -22,6 +21,7 @@ def train(
 
     from graphdrl.cli.progress import Watch
     from graphdrl.config import load_config
+    from graphdrl.storage import place
     from jobs import begin, train
     from jobs import resume as resume_run
 
@@ -36,7 +36,7 @@ def train(
             raise ValueError("--resume goes on with the run's own config.yaml; leave out the config and its overrides")
         start = resume_run(resume)
     else:
-        start = begin(load_config(path, overrides), replay_schedule)
+        start = begin(load_config(path, overrides), place(replay_schedule) if replay_schedule else None)
     with Watch(start.config.folder, start.config.training.steps) as watch:
         finished = train(start, started, watch.say)
     watch.show(finished.summary, finished.run.report)

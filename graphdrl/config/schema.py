@@ -1,9 +1,14 @@
 """The configuration: one typed, closed tree. Every field says what it means, in which unit and within which bounds."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, model_validator
+
+from graphdrl.storage import Place, place
+
+Kept = Annotated[Place, PlainValidator(place), PlainSerializer(str)]
+"""A folder, or an address such as s3://bucket/runs."""
 
 
 class Section(BaseModel):
@@ -71,7 +76,9 @@ class OracleConfig(Section):
     num_cpus: float = Field(0.5, gt=0, description="CPUs that Ray reserves for each engine")
     num_gpus: float | None = Field(None, ge=0, description="GPUs for each engine; null: what the trainer leaves")
     num_threads: int = Field(1, ge=1, description="threads of each CPU engine")
-    score_store: Path = Field(Path("runs/score_store"), description="folder of everything that was ever scored")
+    score_store: Kept = Field(
+        Path("runs/score_store"), description="folder, or s3://, gs:// ..., of everything that was ever scored"
+    )
     max_queue: int = Field(20_000, ge=1, description="grades that may wait in the service; beyond it clients wait")
     num_scored: int = Field(2_000, ge=0, description="images of this run to score")
     images_per_question: int = Field(16, ge=1, le=1024, description="images in one question to the service")
@@ -133,7 +140,7 @@ class Config(Section):
     """One run, complete."""
 
     name: str = Field("run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="the run's folder below runs")
-    runs: Path = Field(Path("runs"), description="folder of all runs")
+    runs: Kept = Field(Path("runs"), description="folder of all runs, or an address: s3://bucket/runs, gs:// ...")
     seed: int = Field(0, ge=0, le=2**31 - 1)
     method: str = Field("gem", description="which method trains")
     parameters: dict[str, Any] = Field(default_factory=dict, description="the method's own settings")
@@ -192,5 +199,5 @@ class Config(Section):
         return self
 
     @property
-    def folder(self) -> Path:
+    def folder(self) -> Place:
         return self.runs / self.name

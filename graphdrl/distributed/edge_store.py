@@ -1,6 +1,5 @@
 """The edge store: a detached Ray actor that owns the relations versions and puts each once into the object store."""
 
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -8,6 +7,7 @@ import ray
 from graphdrl.oracle.questions import Scores
 from graphdrl.relations.edges import NodeMap, RelationsVersion
 from graphdrl.relations.updater import Updater
+from graphdrl.storage import Place
 from graphdrl.training import Run
 
 NAMESPACE = "graphdrl"
@@ -17,6 +17,8 @@ _VERSIONS_KEPT = 3
 
 class EdgeStore:
     """Scores in, versions out; it outlives any trainer, and its own death loses nothing that is on disk.
+
+    Where a run is on remote storage, a version is kept there before anybody is handed it: this machine may go as well.
 
     The object store drops a value when its owner dies. So the value is put here, by the actor, and trainers are handed
     the reference. Every call names the folder of the run that makes it: a store that Ray started again after a failure
@@ -36,7 +38,9 @@ class EdgeStore:
         """
         if folder in self._runs:
             return
-        run = self._runs[folder] = Run(folder)
+        run = Run(folder)
+        run.fetch()
+        self._runs[folder] = run
         numbers = run.versions()
         if numbers and numbers[-1] > self._latest:
             newest = run.read_version(numbers[-1])
@@ -73,9 +77,10 @@ class EdgeStore:
 
     def leave(self, folder: str) -> int:
         """A run ends: its scores are written; returns how many runs go on."""
-        self._runs.pop(folder, None)
+        run = self._runs.pop(folder, None) or Run(folder)
         if self._updater.scores is not None:
-            Run(folder).write_scores(self._updater.scores)
+            run.write_scores(self._updater.scores)
+            run.upload_relations()
         return len(self._runs)
 
     def _keep(self, version: RelationsVersion | None) -> None:
@@ -83,6 +88,7 @@ class EdgeStore:
             return
         for run in self._runs.values():
             run.write_version(version)
+            run.upload_relations()
         self._put(version)
 
     def _put(self, version: RelationsVersion) -> None:
@@ -92,7 +98,7 @@ class EdgeStore:
             del self._references[old]
 
 
-def open_edge_store(updater: Updater, folder: Path) -> Any:
+def open_edge_store(updater: Updater, folder: Place) -> Any:
     """The store of this key, started when there is none; the run in `folder` is registered with it."""
     actor = ray.remote(EdgeStore).options(
         name=f"edges-{updater.key}",
@@ -108,7 +114,7 @@ def open_edge_store(updater: Updater, folder: Path) -> Any:
     return store
 
 
-def close_edge_store(store: Any, folder: Path) -> None:
+def close_edge_store(store: Any, folder: Place) -> None:
     """The run in `folder` has ended; the last one takes the store down."""
     if ray.get(store.leave.remote(str(folder))) == 0:
         ray.kill(store)
@@ -117,7 +123,7 @@ def close_edge_store(store: Any, folder: Path) -> None:
 class RayRelations:
     """A rank's view of the edge store: what it has fetched; it never waits for an estimate."""
 
-    def __init__(self, store: Any, folder: Path) -> None:
+    def __init__(self, store: Any, folder: Place) -> None:
         """folder: the run's, as it was given to `open_edge_store`."""
         self._store, self._folder = store, str(folder)
         self._fetched: dict[int, RelationsVersion] = {}

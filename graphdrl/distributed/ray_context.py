@@ -14,6 +14,7 @@ class RayContext:
     def __init__(self, resume_from: Path | None = None) -> None:
         worker = ray.train.get_context()
         self.rank = worker.get_world_rank()
+        self.local_rank = worker.get_local_rank()
         self.world_size = worker.get_world_size()
         self.device = ray.train.torch.get_device()
         self.resume_from = resume_from
@@ -28,14 +29,14 @@ class RayContext:
         return self._reduce(values.detach().clone(), dist.ReduceOp.SUM) / self.world_size
 
     def report(self, metrics: dict[str, float], checkpoint: Path | None) -> None:
-        """A barrier. The checkpoint lies on the run's own storage already, so nothing is uploaded."""
+        """A barrier. The checkpoint lies where the run is kept already, so nothing is uploaded."""
         plain = {name: float(value) for name, value in metrics.items()}
         if checkpoint is None:
             ray.train.report(plain)
             return
         ray.train.report(
             plain,
-            checkpoint=Checkpoint.from_directory(checkpoint),
+            checkpoint=_as_kept(checkpoint),
             checkpoint_upload_mode=CheckpointUploadMode.NO_UPLOAD,
         )
 
@@ -43,3 +44,12 @@ class RayContext:
         value = value.to(self.device)
         dist.all_reduce(value, operation)
         return value.cpu()
+
+
+def _as_kept(folder: Path) -> Checkpoint:
+    """The checkpoint where other machines see it: Ray Train's storage is the run's."""
+    storage = ray.train.get_context().get_storage()
+    if not storage.custom_fs_provided:
+        return Checkpoint.from_directory(folder)
+    path = f"{storage.experiment_fs_path}/{folder.parent.name}/{folder.name}"
+    return Checkpoint(path, filesystem=storage.storage_filesystem)

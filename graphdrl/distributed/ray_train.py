@@ -4,6 +4,7 @@ import logging
 import os
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from ray.train.torch import TorchConfig, TorchTrainer
 
 from graphdrl.distributed.placement import Placement
 from graphdrl.oracle import OracleError
+from graphdrl.storage import Place
+from graphdrl.storage.files import RemoteFolder, open_filesystem
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +31,7 @@ def fit(
     worker: Callable[[dict[str, Any]], None],
     arguments: dict[str, Any],
     *,
-    folder: Path,
+    folder: Place,
     placement: Placement,
     cpus_per_worker: float,
     min_workers: int | None = None,
@@ -37,7 +40,8 @@ def fit(
 ) -> None:
     """Run `worker(arguments)` on every rank to its end; when a rank dies, all begin again from the last checkpoint.
 
-    folder: the run's, absolute; checkpoints that the workers report lie below it, and Ray Train's own books too.
+    folder: the run's, absolute or an address; checkpoints that the workers report lie below it, and Ray Train's own
+    books too.
     min_workers: begin again with so few where there is no room for more, and with more when there is; None: with all.
     max_failures: how often.
     callbacks: told of every report, in the process that manages the workers.
@@ -59,14 +63,14 @@ def fit(
         # Restarts are ours (below): Ray would also repeat, three times, an error that can only come again.
         run_config=RunConfig(
             name=folder.name,
-            storage_path=str(folder.parent),
+            **_storage(folder.parent),
             failure_config=FailureConfig(max_failures=0, controller_failure_limit=_MOST_STARTS),
             callbacks=list(callbacks),
         ),
     )
     for attempt in range(max_failures + 1):
         # Ray refuses to start when a checkpoint on its list is gone; we keep the newest alone, and find them on disk.
-        (folder / _CHECKPOINTS_OF_RAY).unlink(missing_ok=True)
+        _forget_checkpoints(folder)
         try:
             trainer.fit()
             return
@@ -77,6 +81,22 @@ def fit(
                 "training was interrupted and begins again from the last checkpoint (%d of at most %d times): %s",
                 *(attempt + 1, max_failures, _sentence(error, placement, cpus_per_worker)),
             )
+
+
+def _storage(runs: Place) -> dict[str, Any]:
+    """Ray Train's books lie beside the run: a node that finds the one finds the other."""
+    if isinstance(runs, Path):
+        return {"storage_path": str(runs)}
+    filesystem, path = open_filesystem(runs)
+    return {"storage_path": path, "storage_filesystem": filesystem}
+
+
+def _forget_checkpoints(folder: Place) -> None:
+    if isinstance(folder, Path):
+        (folder / _CHECKPOINTS_OF_RAY).unlink(missing_ok=True)
+        return
+    with suppress(FileNotFoundError):
+        RemoteFolder(folder).delete(_CHECKPOINTS_OF_RAY)
 
 
 def _is_final(error: ray.train.TrainingFailedError) -> bool:

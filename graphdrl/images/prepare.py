@@ -11,22 +11,28 @@ from typing import Any
 
 from graphdrl.images.shards import MANIFEST, read_shards, write_shards
 from graphdrl.images.sources.base import ImageSet, source_class
+from graphdrl.storage import Place, Uri, working_folder
+from graphdrl.storage.files import RemoteFolder
 
 logger = logging.getLogger(__name__)
 
 _ROOM = Path(__file__).parent
 
 
-def prepare(name: str, parameters: Mapping[str, Any], num: int | None, size: int, seed: int, cache: Path) -> ImageSet:
+def prepare(name: str, parameters: Mapping[str, Any], num: int | None, size: int, seed: int, cache: Place) -> ImageSet:
     """The images of the source called `name`, from shards in `cache`, where they are put the first time.
 
     num: how many images, None for all; size: pixels a side. A folder whose files have changed is read anew.
-    Raises what the source and `write_shards` raise; nothing is left half written.
+    cache: a folder, or an address: then they are kept there, and each machine has its own copy.
+    Raises what the source and `write_shards` raise, and StorageError; nothing is left half written.
     """
     cls = source_class(name)
     checked = cls.Parameters(**parameters)
     plain = checked.model_dump(mode="json")
-    folder = cache / f"{name}-{_fingerprint([name, plain, num, size, seed], plain.get('path'))}"
+    kept = cache / f"{name}-{_fingerprint([name, plain, num, size, seed], plain.get('path'))}"
+    folder, remote = working_folder(kept), RemoteFolder(cache) if isinstance(cache, Uri) else None
+    if remote is not None and not (folder / MANIFEST).exists() and kept.name in remote.complete_folders("", MANIFEST):
+        remote.download_folder(kept.name, folder)
     if not (folder / MANIFEST).exists():
         fresh = folder.with_name(f".{folder.name}.{os.getpid()}")
         try:
@@ -35,6 +41,8 @@ def prepare(name: str, parameters: Mapping[str, Any], num: int | None, size: int
             fresh.rename(folder)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
+        if remote is not None:
+            remote.upload_folder(folder, kept.name, last=MANIFEST)
     images = read_shards(folder)
     for file, reason in images.skipped:
         logger.warning("skipped %s: %s", file, reason)

@@ -1,13 +1,13 @@
 """The store of answers that are no grades: weights over allowed tokens, and texts."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from graphdrl.oracle.segments import Segments
+from graphdrl.storage import Place
 
 SCHEMA = pa.schema(
     [
@@ -39,12 +39,12 @@ class AnswerStore:
     the same promises as the score store.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Place) -> None:
         self._indexes: dict[tuple[str, str], dict[str, tuple[str, bytes]]] = {}
         self._segments = Segments(folder, SCHEMA, name="answer", check=_check_table, insert=self._insert)
 
     @property
-    def folder(self) -> Path:
+    def folder(self) -> Place:
         return self._segments.folder
 
     @property

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import product
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +10,7 @@ import pyarrow.compute as pc
 
 from graphdrl.oracle.questions import NUM_GRADES
 from graphdrl.oracle.segments import Segments
+from graphdrl.storage import Place
 
 SCHEMA = pa.schema(
     [
@@ -59,12 +59,12 @@ class ScoreStore:
     are asked for a dozen attributes.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Place) -> None:
         self._indexes: dict[tuple[str, str], _Index] = {}
         self._segments = Segments(folder, SCHEMA, name="score", check=_check_table, insert=self._insert)
 
     @property
-    def folder(self) -> Path:
+    def folder(self) -> Place:
         return self._segments.folder
 
     @property

@@ -3,17 +3,19 @@
 import contextlib
 import errno
 import logging
-import os
 import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
+from typing import IO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from graphdrl.oracle.protocol import OracleError
+from graphdrl.oracle.segment_files import SegmentFiles, open_files
+from graphdrl.storage import Place, place
+from graphdrl.storage.files import StorageError
 
 logger = logging.getLogger(__name__)
 
@@ -23,18 +25,15 @@ _MOST_SEGMENTS = 128
 _FULL_ROWS = 50_000
 """A segment of so many rows is left alone: joining costs the same however much there is already."""
 
-_SETTLED_NS = 1_000_000_000
-"""A folder changed this recently may change again without its time stamp showing it."""
-
 _NOT_ITS_FAULT = (errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 """Reasons for which a segment cannot be read that say nothing of what is in it."""
 
 
 class Segments:
-    """Rows of one schema, kept in a folder and handed to an index in memory.
+    """Rows of one schema, kept in a folder, on a disk or remote, and handed to an index in memory.
 
-    Each writer appends its own series of segments, written aside and renamed, so a reader sees a segment whole or
-    not at all. A segment that cannot be read is moved to `damaged/` and listed in `damaged`; only what it held is lost.
+    Each writer appends its own series of segments, so that a reader sees a segment whole or not at all. A segment that
+    cannot be read is moved to `damaged/` and listed in `damaged`; only what it held is lost.
 
     name: what the rows are, for messages.
     schema: the columns; its metadata names the format.
@@ -44,33 +43,33 @@ class Segments:
 
     def __init__(
         self,
-        folder: str | Path,
+        folder: str | Place,
         schema: pa.Schema,
         *,
         name: str,
         check: Callable[[pa.Table], None],
         insert: Callable[[pa.Table], None],
     ) -> None:
-        self.folder = Path(folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder = place(folder)
+        self._files: SegmentFiles = open_files(self.folder)
         self.damaged: list[tuple[str, str]] = []
         self._schema, self._name, self._check, self._insert = schema, name, check, insert
         self._writer = f"{time.time_ns():016x}{secrets.token_hex(4)}"
         self._num_written = 0
-        self._own: list[Path] = []
+        self._own: list[str] = []
         self._known: dict[str, int] = {}
-        self._seen_at = -1
         self._pending: list[pa.Table] = []
         self._lock = threading.Lock()
         self._writing = threading.Lock()  # taken first; readers need not wait for the disk
         with self._lock:
             self._refresh()
-        self._tidy([self.folder / name for name, num_rows in sorted(self._known.items()) if num_rows < _FULL_ROWS])
+        self._tidy([name for name, num_rows in sorted(self._known.items()) if num_rows < _FULL_ROWS])
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:
         """Inside, the index holds all that any writer has flushed, and does not change.
 
+        On a remote filesystem what other writers have flushed in the last seconds may be missing.
         Raises OracleError when a segment is there and may not be read.
         """
         with self._lock:
@@ -107,27 +106,22 @@ class Segments:
             self._tidy(self._own, most=1)
 
     def _write(self, table: pa.Table) -> None:
-        path = self.folder / f"{self._writer}-{self._num_written:06d}.parquet"
-        aside = path.with_name(f".{path.name}.part")
-        self._known[path.name] = table.num_rows
+        name = f"{self._writer}-{self._num_written:06d}.parquet"
+        self._known[name] = table.num_rows
         try:
-            with aside.open("wb") as file:
-                pq.write_table(table, file, compression="zstd", write_page_checksum=True)
-                file.flush()
-                os.fsync(file.fileno())
-            aside.rename(path)
-            _sync_folder(self.folder)
+            self._files.write(name, table)
+        except StorageError as error:
+            raise OracleError(f"the {self._name} store {error}") from error
         except OSError as error:
-            aside.unlink(missing_ok=True)
             raise OracleError(
                 f"the {self._name} store {self.folder} cannot be written ({error.strerror or error}): "
                 "free some space there, or name another folder for it"
             ) from error
         self._num_written += 1
         if table.num_rows < _FULL_ROWS:
-            self._own.append(path)
+            self._own.append(name)
 
-    def _tidy(self, small: list[Path], most: int | None = None) -> None:
+    def _tidy(self, small: list[str], most: int | None = None) -> None:
         """Join small segments when they are many. Where that cannot be written all stays as it was."""
         if len(small) <= (_MOST_SEGMENTS if most is None else most):
             return
@@ -136,89 +130,82 @@ class Segments:
         except OracleError as error:
             logger.warning("%d %s segments were not joined: %s", len(small), self._name, error)
 
-    def _join(self, paths: Iterable[Path]) -> None:
+    def _join(self, names: Iterable[str]) -> None:
         """Join segments into full ones and a rest."""
-        group: dict[Path, pa.Table] = {}
-        for path in paths:
-            table = self._read(path)
+        group: dict[str, pa.Table] = {}
+        for name in names:
+            table = self._read(name)
             if table is None:
-                self._disown({path})
+                self._disown({name})
                 continue
-            group[path] = table
+            group[name] = table
             if sum(one.num_rows for one in group.values()) >= _FULL_ROWS:
                 self._replace(group)
                 group = {}
         self._replace(group)
 
-    def _replace(self, group: Mapping[Path, pa.Table]) -> None:
+    def _replace(self, group: Mapping[str, pa.Table]) -> None:
         """One segment for several; a crash in between leaves rows twice, which is harmless."""
         if len(group) < 2:
             return
         self._write(pa.concat_tables(group.values()))
         self._disown(group.keys())
-        for path in group:
-            path.unlink(missing_ok=True)
+        for name in group:
+            self._files.remove(name)
 
-    def _disown(self, paths: Iterable[Path]) -> None:
-        gone = set(paths)
-        self._own = [path for path in self._own if path not in gone]
+    def _disown(self, names: Iterable[str]) -> None:
+        gone = set(names)
+        self._own = [name for name in self._own if name not in gone]
 
     def _refresh(self) -> None:
         """Read the segments that appeared since the last look."""
-        changed_at = self.folder.stat().st_mtime_ns
-        if changed_at == self._seen_at:
-            return
-        new = [name for name in os.listdir(self.folder) if name.endswith(".parquet") and name not in self._known]
-        for name in sorted(new):
-            table = self._read(self.folder / name)
+        try:
+            found = self._files.names()
+        except StorageError as error:
+            raise OracleError(f"the {self._name} store {error}") from error
+        for name in sorted(name for name in found or () if name not in self._known):
+            try:
+                table = self._read(name)
+            except OracleError:
+                self._files.look_again()
+                raise
             self._known[name] = 0 if table is None else table.num_rows
             if table is not None:
                 self._insert(table)
-        settled = time.time_ns() - changed_at > _SETTLED_NS
-        self._seen_at = changed_at if settled else -1
 
-    def _read(self, path: Path) -> pa.Table | None:
+    def _read(self, name: str) -> pa.Table | None:
         """A segment; None when another writer has joined it into another, or when it is damaged and was set aside."""
         try:
-            return _read(path, self._schema, self._check)
+            with self._files.open(name) as file:
+                return _read(file, self._schema, self._check)
         except FileNotFoundError:
             return None
+        except StorageError as error:
+            raise OracleError(f"the {self._name} segment {name} of {error}") from error
         except (OSError, ValueError, pa.ArrowException) as error:
             if isinstance(error, OSError) and error.errno in _NOT_ITS_FAULT:
                 raise OracleError(
-                    f"the {self._name} segment {path} cannot be opened ({error.strerror}): it is kept where it is; "
-                    "let this user read it, and allow it as many open files as it needs"
+                    f"the {self._name} segment {self.folder / name} cannot be opened ({error.strerror}): it is kept "
+                    "where it is; let this user read it, and allow it as many open files as it needs"
                 ) from error
-            self._set_aside(path, str(error).splitlines()[0])
+            self._set_aside(name, str(error).splitlines()[0])
             return None
 
-    def _set_aside(self, path: Path, reason: str) -> None:
-        (self.folder / "damaged").mkdir(exist_ok=True)
-        with contextlib.suppress(FileNotFoundError):  # another reader was faster
-            path.rename(self.folder / "damaged" / path.name)
-        self.damaged.append((path.name, reason))
+    def _set_aside(self, name: str, reason: str) -> None:
+        self._files.set_aside(name)
+        self.damaged.append((name, reason))
         logger.warning(
-            "%s segment %s is damaged and was moved to %s/damaged: %s", self._name, path.name, self.folder, reason
+            "%s segment %s is damaged and was moved to %s: %s", self._name, name, self.folder / "damaged", reason
         )
 
 
-def _read(path: Path, schema: pa.Schema, check: Callable[[pa.Table], None]) -> pa.Table:
+def _read(file: IO[bytes] | pa.BufferReader, schema: pa.Schema, check: Callable[[pa.Table], None]) -> pa.Table:
     """A segment, checked; raises OSError, ValueError or ArrowException when it is torn, altered or no segment."""
-    with path.open("rb") as file:
-        parquet = pq.ParquetFile(file, page_checksum_verification=True)
-        if not parquet.schema_arrow.equals(schema):
-            raise ValueError("its columns are not those of such a segment")
-        table = parquet.read(use_threads=False)
+    parquet = pq.ParquetFile(file, page_checksum_verification=True)
+    if not parquet.schema_arrow.equals(schema):
+        raise ValueError("its columns are not those of such a segment")
+    table = parquet.read(use_threads=False)
     if any(table[name].null_count for name in table.column_names):
         raise ValueError("a value is missing")
     check(table)
     return table
-
-
-def _sync_folder(folder: Path) -> None:
-    """Let a rename survive a loss of power, as the file's content does."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -11,10 +11,11 @@ from graphdrl.training.loop import LoopSettings, Parts, Progress, Training
 from graphdrl.training.naming import Namer
 from graphdrl.training.oracle_disentanglement import measure_oracle_disentanglement
 from graphdrl.training.relations_source import LocalRelations, RecordedRelations, RelationsSource
-from graphdrl.training.runs import Run, write_scores
+from graphdrl.training.runs import Run, append_line, write_atomically
 from graphdrl.training.schedule import LiveSchedule, RecordedSchedule, Schedule
 from graphdrl.training.step import Engines, train_step
 from graphdrl.training.supervision import Supervision
+from graphdrl.training.tables import read_scores, write_scores
 
 __all__ = [
     "Asker",
@@ -43,12 +44,15 @@ __all__ = [
     "TensorBoard",
     "TrainContext",
     "Training",
+    "append_line",
     "choose_for_scoring",
     "codes_and_error",
     "frozen_weights",
     "measure",
     "measure_oracle_disentanglement",
     "posterior",
+    "read_scores",
     "train_step",
+    "write_atomically",
     "write_scores",
 ]

@@ -10,6 +10,8 @@ class TrainContext(Protocol):
     """One rank among `world_size`; every method but `report` is collective: all ranks call it at the same step."""
 
     rank: int
+    local_rank: int
+    """Among the ranks of one machine, which share its disk; 0 is the first."""
     world_size: int
     device: torch.device
     resume_from: Path | None
@@ -35,6 +37,7 @@ class LocalContext:
     """A single process without a cluster: a laptop, a debugger, a bare GPU machine."""
 
     rank = 0
+    local_rank = 0
     world_size = 1
 
     def __init__(self, device: torch.device | None = None, resume_from: Path | None = None) -> None:

@@ -99,6 +99,7 @@ class Training:
             if parts.context.rank == 0:
                 generator.calibrate(parts.batches.sample_images)
                 generator.save_pretrained(parts.run.model)
+                parts.run.upload()
         parts.context.agree_any(False)
 
     def _step(self) -> None:
@@ -195,9 +196,12 @@ class Training:
             parts.engines.critic.save(folder / "critic")
         write_rank_state(folder, parts.context.rank, progress)
         parts.context.agree_any(False)  # every rank's files are there
+        # The first rank of each machine keeps what lies on its disk, the first of all says that it is complete.
+        kept = parts.context.local_rank > 0 or parts.run.store_checkpoint(progress.step)
+        stored = not parts.context.agree_any(not kept)
         if parts.context.rank == 0:
-            write_atomically(folder / "state.json", json.dumps({"step": progress.step, "version": progress.version}))
-            parts.run.keep_checkpoints(self._settings.keep_checkpoints)
+            state = {"step": progress.step, "version": progress.version, "ranks": parts.context.world_size}
+            parts.run.complete_checkpoint(progress.step, state, stored, self._settings.keep_checkpoints)
         parts.context.report({"step": progress.step, "images": progress.images_trained} | self._measured(), folder)
 
     def _measured(self) -> dict[str, float]:
@@ -217,6 +221,8 @@ class Training:
             self._scored_before = self.progress.images_scored
             if self.progress.version:
                 self._apply(parts.run.read_version(self.progress.version))
+        if parts.context.local_rank == 0:
+            parts.run.drop_checkpoints_after(self.progress.step)
         if parts.context.rank == 0:
             parts.run.forget_after(self.progress.step)
 

@@ -11,24 +11,30 @@ model/                      save_pretrained: model.safetensors, config.json
 nodes.json                  discovered dimensions: name, slope, runner-up, words
 examples/                   images for the report
 summary.json, report.html
+
+A run on remote storage is the same there. What is worked on lies in the cache of the machine that does it; every
+checkpoint brings the two together, and the end of the job.
 """
 
 import json
+import logging
 import os
+import secrets
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import yaml
 
 from graphdrl.oracle.questions import Scores
-from graphdrl.relations.edges import Edges, NodeMap, RelationsVersion
+from graphdrl.relations.edges import RelationsVersion
+from graphdrl.storage import Place, Uri, place, working_folder
+from graphdrl.storage.files import StorageError
+from graphdrl.training.mirror import CHECKPOINTS, STATE, Mirror
+from graphdrl.training.tables import read_version, write_scores, write_version
 
-_MATRICES = ("weights", "low", "high", "resolved", "strength", "partial")
+logger = logging.getLogger(__name__)
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -39,10 +45,15 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 class Run:
-    """One run's folder, by its path; creates what it writes and reads what is there."""
+    """One run's folder, by its path or address; creates what it writes and reads what is there.
 
-    def __init__(self, folder: Path | str) -> None:
-        self.folder = Path(folder)
+    place: where the run is kept; folder: where it is read and written, on this machine.
+    """
+
+    def __init__(self, folder: Place | str) -> None:
+        self.place = place(folder)
+        self.folder = working_folder(self.place)
+        self._mirror = Mirror(self.place) if isinstance(self.place, Uri) else None
         self.config = self.folder / "config.yaml"
         self.metrics = self.folder / "metrics.jsonl"
         self.schedule = self.folder / "schedule.jsonl"
@@ -59,26 +70,125 @@ class Run:
     def name(self) -> str:
         return self.folder.name
 
+    # Where it is kept ------------------------------------------------------------------------------------------
+
+    def exists(self) -> bool:
+        return self.folder.exists() if self._mirror is None else self._mirror.exists()
+
+    def create(self) -> None:
+        """Make the folder of a new run; of an earlier one by this name nothing is left on this machine."""
+        if self._mirror is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True)
+
+    def fetch(self) -> None:
+        """Have what is kept remotely, but checkpoints, on this machine."""
+        if self._mirror is not None:
+            self._mirror.fetch()
+
+    def upload(self) -> None:
+        """Keep remotely what was written on this machine, but checkpoints.
+
+        Raises StorageError when it cannot be, and says where it lies and what keeps it.
+        """
+        if self._mirror is None:
+            return
+        try:
+            self._mirror.upload()
+        except StorageError as error:
+            raise StorageError(
+                f"{error}; nothing is lost, it lies in {self.folder}: `graphdrl train --resume` with the run's "
+                "address, on this machine, takes it from there"
+            ) from error
+
+    def upload_relations(self) -> None:
+        """Keep relations versions and scores remotely; what cannot be kept now is kept with the next ones."""
+        if self._mirror is not None:
+            try:
+                self._mirror.upload_relations()
+            except StorageError as error:
+                logger.warning("relations lie on this machine alone until they can be kept: %s", error)
+
     # Checkpoints ------------------------------------------------------------------------------------------------
 
     def checkpoint(self, step: int) -> Path:
-        return self.folder / "checkpoints" / f"step_{step:08d}"
+        return self.folder / CHECKPOINTS / f"step_{step:08d}"
+
+    def store_checkpoint(self, step: int) -> bool:
+        """Keep this machine's files of a checkpoint remotely; False when they cannot be kept now."""
+        if self._mirror is None:
+            return True
+        try:
+            self._mirror.upload_checkpoint(self.checkpoint(step).name)
+        except StorageError as error:
+            logger.warning("the checkpoint of step %d is not kept, training goes on: %s", step, error)
+            return False
+        return True
+
+    def complete_checkpoint(self, step: int, state: dict[str, Any], stored: bool = True, keep: int = 1) -> None:
+        """Every rank has written its files: let the checkpoint count, and delete all but the newest `keep`.
+
+        state: `step`, `version` and the number of `ranks`; stored: whether every machine keeps its files remotely.
+        """
+        folder = self.checkpoint(step)
+        write_atomically(folder / STATE, json.dumps(state | {"id": secrets.token_hex(8)}))
+        self.keep_checkpoints(keep)
+        if self._mirror is None or not stored:
+            return
+        try:
+            self._mirror.complete_checkpoint(folder.name)
+            self._keep_remote_checkpoints(self._mirror, keep)
+        except StorageError as error:
+            logger.warning("the checkpoint of step %d is not kept, training goes on: %s", step, error)
+
+    @staticmethod
+    def _keep_remote_checkpoints(mirror: Mirror, number: int) -> None:
+        complete = mirror.checkpoints()[-number:]
+        mirror.delete_checkpoints([name for name in mirror.begun_checkpoints() if name < complete[0]])
+
+    def fetch_checkpoint(self) -> Path | None:
+        """The newest complete checkpoint, on this machine with the files of every rank; None when there is none."""
+        if self._mirror is None:
+            return self.last_checkpoint()
+        complete = self._mirror.checkpoints()
+        if not complete:
+            return None
+        self._mirror.fetch_checkpoint(complete[-1])
+        return self.folder / CHECKPOINTS / complete[-1]
+
+    def upload_unkept(self) -> None:
+        """Keep the newest checkpoint that is whole on this machine, when the storage was away while it was written."""
+        here = self.last_checkpoint()
+        if self._mirror is None or here is None or not self._mirror.is_newest():
+            return
+        ranks = json.loads((here / STATE).read_text())["ranks"]
+        if here.name > max(self._mirror.checkpoints(), default="") and len(list(here.glob("rank_*.json"))) == ranks:
+            self._mirror.upload_checkpoint(here.name)
+            self._mirror.complete_checkpoint(here.name)
+
+    def drop_checkpoints_after(self, step: int) -> None:
+        """Delete what there is of later checkpoints on this machine: their steps are done again."""
+        for folder in self.folder.glob(f"{CHECKPOINTS}/step_*"):
+            if folder.name > self.checkpoint(step).name:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def last_checkpoint(self) -> Path | None:
         """The newest complete checkpoint; one that a kill cut short has no state.json and does not count."""
-        complete = sorted(path.parent for path in self.folder.glob("checkpoints/step_*/state.json"))
+        complete = sorted(path.parent for path in self.folder.glob(f"{CHECKPOINTS}/step_*/{STATE}"))
         return complete[-1] if complete else None
 
     def last_num_workers(self) -> int:
         """Ranks that wrote the newest checkpoint: with few GPUs they are fewer than the configuration asks for."""
+        if self._mirror is not None:
+            return self._mirror.num_ranks()
         folder = self.last_checkpoint()
         return len(list(folder.glob("rank_*.json"))) if folder else 0
 
     def keep_checkpoints(self, number: int) -> None:
         """Delete all but the newest `number` complete checkpoints."""
-        complete = sorted(path.parent for path in self.folder.glob("checkpoints/step_*/state.json"))
+        complete = sorted(path.parent for path in self.folder.glob(f"{CHECKPOINTS}/step_*/{STATE}"))
         for folder in complete[:-number]:
-            (folder / "state.json").unlink()
+            (folder / STATE).unlink()
             shutil.rmtree(folder)
 
     # JSON lines -------------------------------------------------------------------------------------------------
@@ -93,6 +203,9 @@ class Run:
 
     def forget_after(self, step: int) -> None:
         """Drop what was written down beyond `step`: those steps are done again, and need not go as they went."""
+        if self._mirror is not None:
+            begun = self._mirror.begun_checkpoints()
+            self._mirror.delete_checkpoints([name for name in begun if name > self.checkpoint(step).name])
         for path, rows in (
             (self.metrics, [row for row in _read_lines(self.metrics) if row["step"] <= step]),
             # A version is taken before the step that it is written down with.
@@ -128,8 +241,10 @@ class Run:
 
     def read_version(self, version: int) -> RelationsVersion:
         folder = self.version_folder(version)
+        if not folder.exists() and self._mirror is not None:
+            self._mirror.fetch_version(folder.name)
         if not folder.exists():
-            raise ValueError(f"{self.folder} has no relations version {version}; it has {self.versions() or 'none'}")
+            raise ValueError(f"{self.place} has no relations version {version}; it has {self.versions() or 'none'}")
         return read_version(folder)
 
     def write_scores(self, scores: Scores) -> None:
@@ -157,120 +272,3 @@ def _latest_by_step(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     for row in rows:
         by_step[row["step"]] = row
     return [by_step[step] for step in sorted(by_step)]
-
-
-def write_scores(scores: Scores, path: Path, names: Mapping[str, str] | None = None) -> None:
-    """One row an image: its id, whether it was flagged, and expected and most probable grade and entropy of each
-    attribute.
-
-    names: by image id, the file that the image was read from, as a column `file`.
-    """
-    table = _scores_table(scores)
-    if names is not None:
-        table = table.add_column(0, "file", [[names[image] for image in scores.image_ids]])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    pq.write_table(table, partial)
-    os.replace(partial, path)
-
-
-def _scores_table(scores: Scores) -> pa.Table:
-    columns: dict[str, Any] = {
-        "image_id": list(scores.image_ids),
-        "inclusion_probability": scores.inclusion_probability,
-        "flagged": scores.flagged,
-    }
-    for kind in ("expected", "argmax", "entropy"):
-        for column, attribute in enumerate(scores.attributes):
-            columns[f"{kind}:{attribute}"] = getattr(scores, kind)[:, column]
-    about = {
-        "attributes": list(scores.attributes),
-        "source": scores.source,
-        "model": scores.model,
-        "prompt_version": scores.prompt_version,
-    }
-    return pa.table(columns).replace_schema_metadata({"scores": json.dumps(about)})
-
-
-def _scores_from(table: pa.Table) -> Scores:
-    about = json.loads(table.schema.metadata[b"scores"])
-    attributes = tuple(about["attributes"])
-
-    def matrix(kind: str, dtype: str) -> np.ndarray:
-        columns = [table[f"{kind}:{attribute}"].to_numpy() for attribute in attributes]
-        return np.stack(columns, axis=1).astype(dtype)
-
-    return Scores(
-        image_ids=tuple(table["image_id"].to_pylist()),
-        attributes=attributes,
-        expected=matrix("expected", "float32"),
-        argmax=matrix("argmax", "int8"),
-        entropy=matrix("entropy", "float32"),
-        inclusion_probability=table["inclusion_probability"].to_numpy(),
-        flagged=_flagged(table),
-        source=about["source"],
-        model=about["model"],
-        prompt_version=about["prompt_version"],
-    )
-
-
-def _flagged(table: pa.Table) -> np.ndarray:
-    """Bool [N]; nothing is flagged in a run that was written before oracles doubted."""
-    if "flagged" not in table.column_names:
-        return np.zeros(table.num_rows, np.bool_)
-    return table["flagged"].to_numpy(zero_copy_only=False)
-
-
-def write_version(folder: Path, version: RelationsVersion) -> None:
-    """Write one relations version into `folder`, all of it or nothing."""
-    if folder.exists():
-        return
-    edges, partial = version.edges, folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    source, target = (grid.ravel() for grid in np.indices(edges.weights.shape))
-    columns: dict[str, Any] = {
-        "source": [edges.attributes[index] for index in source],
-        "target": [edges.attributes[index] for index in target],
-    }
-    columns |= {name: getattr(edges, name).ravel() for name in _MATRICES}
-    about = {
-        "version": version.version,
-        "key": version.key,
-        "attributes": list(edges.attributes),
-        "estimator": edges.estimator,
-        "num_scored": edges.num_scored,
-        "dimensions": list(version.node_map.dimensions),
-        "signs": list(version.node_map.signs),
-        "effective_sample_size": version.effective_sample_size,
-        "notes": list(version.notes),
-    }
-    table = pa.table(columns).replace_schema_metadata({"relations": json.dumps(about)})
-    pq.write_table(table, partial / "relations.parquet")
-    samples = _scores_table(version.scores)
-    samples = samples.append_column("sample_weight", pa.array(version.sample_weights))
-    pq.write_table(samples, partial / "samples.parquet")
-    try:
-        os.replace(partial, folder)
-    except OSError:
-        # Another writer of the same version was faster; the two are equal.
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def read_version(folder: Path) -> RelationsVersion:
-    """The relations version that `write_version` wrote into `folder`."""
-    table, samples = pq.read_table(folder / "relations.parquet"), pq.read_table(folder / "samples.parquet")
-    about = json.loads(table.schema.metadata[b"relations"])
-    attributes = tuple(about["attributes"])
-    shape = (len(attributes), len(attributes))
-    matrices = {name: table[name].to_numpy(zero_copy_only=False).reshape(shape) for name in _MATRICES}
-    return RelationsVersion(
-        version=about["version"],
-        key=about["key"],
-        edges=Edges(attributes=attributes, estimator=about["estimator"], num_scored=about["num_scored"], **matrices),
-        scores=_scores_from(samples),
-        sample_weights=samples["sample_weight"].to_numpy(),
-        node_map=NodeMap(tuple(about["dimensions"]), tuple(about["signs"])),
-        effective_sample_size=about["effective_sample_size"],
-        notes=tuple(about["notes"]),
-    )

@@ -23,6 +23,7 @@ class GlooContext:
 
     def __init__(self, resume_from: Path | None) -> None:
         self.rank, self.world_size, self.resume_from = dist.get_rank(), dist.get_world_size(), resume_from
+        self.local_rank = self.rank
 
     def agree_min(self, value: int) -> int:
         return int(self._reduce(torch.tensor(value), dist.ReduceOp.MIN))
