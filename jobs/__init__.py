@@ -1,14 +1,24 @@
 """What runs on a cluster, or on a laptop: training, scoring, relations."""
 
-from jobs.assemble import attributes_of, source_parameters, training_images
+from jobs.assemble import (
+    assemble,
+    attributes_of,
+    identity_of,
+    make_updater,
+    set_threads,
+    source_parameters,
+    training_images,
+)
 from jobs.checks import check_attributes, check_job
 from jobs.evaluate_oracle import Evaluated, LabelledImages, evaluate_oracle, labelled_images
 from jobs.finish import Finished, finish, held_out_images, known_relations, measured, write_run_report
 from jobs.oracle import start_application, wait_for_application
 from jobs.score import open_oracle, score_images, scores_of, subset
+from jobs.search_end import Searched
 from jobs.server import JobEnd, JobRow, JobServer
 from jobs.submit import begin_submitted, check_package, left_behind, new_id
 from jobs.train import Start, begin, resume, train
+from jobs.tune import SearchStart, begin_search, resume_search, tune
 
 __all__ = [
     "Evaluated",
@@ -17,9 +27,13 @@ __all__ = [
     "JobRow",
     "JobServer",
     "LabelledImages",
+    "SearchStart",
+    "Searched",
     "Start",
+    "assemble",
     "attributes_of",
     "begin",
+    "begin_search",
     "begin_submitted",
     "check_attributes",
     "check_job",
@@ -27,20 +41,25 @@ __all__ = [
     "evaluate_oracle",
     "finish",
     "held_out_images",
+    "identity_of",
     "known_relations",
     "labelled_images",
     "left_behind",
+    "make_updater",
     "measured",
     "new_id",
     "open_oracle",
     "resume",
+    "resume_search",
     "score_images",
     "scores_of",
+    "set_threads",
     "source_parameters",
     "start_application",
     "subset",
     "train",
     "training_images",
+    "tune",
     "wait_for_application",
     "write_run_report",
 ]
