@@ -8,6 +8,6 @@ if "ray" not in sys.modules:
     os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 from cluster.home import HomeCluster, Node
-from cluster.local import address, joined, num_gpus
+from cluster.local import address, joined, nodes, num_gpus
 
-__all__ = ["HomeCluster", "Node", "address", "joined", "num_gpus"]
+__all__ = ["HomeCluster", "Node", "address", "joined", "nodes", "num_gpus"]

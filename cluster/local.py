@@ -42,6 +42,11 @@ def address() -> str:
     return ray.get_runtime_context().gcs_address
 
 
+def nodes() -> list[dict[str, float]]:
+    """What each living node of the cluster has, as Ray names it: CPU, GPU, custom resources."""
+    return [dict(node["Resources"]) for node in ray.nodes() if node["Alive"]]
+
+
 def num_gpus() -> int:
     """GPUs of the whole cluster."""
     return int(ray.cluster_resources().get("GPU", 0))

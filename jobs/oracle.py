@@ -38,6 +38,10 @@ def start_application(
         "http_port": http_port,
         "http_host": http_host,
     }
+    if config.placement == "split":
+        from graphdrl.distributed import ORACLE_POOL, seat
+
+        own["resources"] = seat(ORACLE_POOL)
     own["log"] = working_folder(oracle.score_store) / "oracle.jsonl"
     settings = OracleSettings(**same | own)
     start_oracle(settings, name=APPLICATION, wait=False)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from graphdrl.config import Config, check, dump_config, load_config
 from graphdrl.images import ImageSet
@@ -14,6 +14,9 @@ from jobs.assemble import assemble, identity_of, make_updater, set_threads, trai
 from jobs.checks import check_job, check_storage
 from jobs.finish import Finished, finish
 from jobs.oracle import APPLICATION, Starting, start_application
+
+if TYPE_CHECKING:
+    from graphdrl.distributed import Wanted
 
 Say = Callable[[str], None]
 """Tells a person what the job is doing now."""
@@ -124,13 +127,12 @@ def _train_on_ray(start: Start, say: Say) -> ImageSet:
 
 
 def _train_beside_oracle(start: Start, say: Say) -> ImageSet:
-    from cluster import num_gpus
+    from cluster import nodes
     from graphdrl import distributed
 
     config, folder = start.config, start.config.folder.resolve()
     training = config.training
-    engines = config.oracle.num_replicas if _asks(start) else 0
-    placement = distributed.place(training.num_workers, num_gpus(), training.use_gpu, engines)
+    placement = distributed.place_on(nodes(), _wanted(start))
     starting = None
     if _asks(start):
         start_application(config, placement.oracle_gpus)
@@ -161,6 +163,21 @@ def _train_beside_oracle(start: Start, say: Say) -> ImageSet:
         raise
     distributed.close_edge_store(store, folder)
     return images
+
+
+def _wanted(start: Start) -> "Wanted":
+    from graphdrl.distributed import Wanted
+
+    training, oracle = start.config.training, start.config.oracle
+    return Wanted(
+        training.num_workers,
+        training.cpus_per_worker,
+        min_workers=training.min_workers,
+        use_gpu=training.use_gpu,
+        num_engines=oracle.num_replicas if _asks(start) else 0,
+        cpus_per_engine=oracle.num_cpus,
+        split=start.config.placement == "split",
+    )
 
 
 def _asks(start: Start) -> bool:

@@ -4,9 +4,11 @@ import logging
 import re
 import socket
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray import serve as ray_serve
 from ray.serve.config import AutoscalingConfig
 from ray.serve.handle import DeploymentHandle
@@ -17,6 +19,7 @@ from serve.engine import ScoringEngine
 from serve.replicas import BATCHES_PER_REPLICA, EngineMaker, EngineReplica, FrontReplica
 from serve.settings import OracleSettings
 
+_MOST_NODES_TOLD = 4
 _QUIET = {"enable_access_log": False, "log_level": "WARNING"}
 _COMMON: Any = {
     "max_constructor_retry_count": 1,
@@ -47,7 +50,11 @@ def bind(settings: OracleSettings, make_engine: EngineMaker) -> ray_serve.Applic
     settings = absolute(settings)
     engines = ray_serve.deployment(
         name="engine",
-        ray_actor_options={"num_cpus": settings.num_cpus, "num_gpus": _gpus_of(settings)},
+        ray_actor_options={
+            "num_cpus": settings.num_cpus,
+            "num_gpus": _gpus_of(settings),
+            "resources": settings.resources,
+        },
         max_ongoing_requests=16 * BATCHES_PER_REPLICA,
         health_check_timeout_s=120,
         **_scale(settings),
@@ -55,7 +62,7 @@ def bind(settings: OracleSettings, make_engine: EngineMaker) -> ray_serve.Applic
     )(EngineReplica)
     front = ray_serve.deployment(
         name="front",
-        ray_actor_options={"num_cpus": 0},
+        ray_actor_options={"num_cpus": 0, "resources": settings.resources},
         max_ongoing_requests=10_000,  # its own queue has the bound
         **_COMMON,
     )(ray_serve.ingress()(FrontReplica))
@@ -121,11 +128,27 @@ def start_oracle(
 
 
 def _deploy(settings: OracleSettings, name: str, make_engine: EngineMaker) -> None:
+    check_room(settings, [node["Resources"] for node in ray.nodes() if node["Alive"]])
     _open_door(settings)
     target = ray_serve.RunTarget(
         target=bind(settings, make_engine), name=name, route_prefix=f"/{name}" if settings.http_port else None
     )
     ray_serve.run_many([target], wait_for_applications_running=False)
+
+
+def check_room(settings: OracleSettings, nodes: Sequence[Mapping[str, float]]) -> None:
+    """Raises OracleError when no node, with all that it has, could take one engine: Serve would wait without end."""
+    asked = {"CPU": settings.num_cpus, "GPU": _gpus_of(settings)} | settings.resources
+    asked = {name: amount for name, amount in asked.items() if amount}
+    if not any(all(node.get(name, 0) >= amount for name, amount in asked.items()) for node in nodes):
+        engine = ", ".join(f"{amount:g} {name}" for name, amount in asked.items())
+        there = "; ".join(
+            ", ".join(f"{node.get(name, 0):g} {name}" for name in asked) for node in list(nodes)[:_MOST_NODES_TOLD]
+        )
+        raise OracleError(
+            f"an oracle engine asks for {engine}, and no node of this cluster has that (there: {there or 'no node'}): "
+            "lower oracle.num_cpus or oracle.num_gpus, or start a node that has it"
+        )
 
 
 def wait_for_oracle(name: str = "oracle", timeout_s: float = 900.0) -> None:

@@ -27,6 +27,9 @@ class OracleSettings(BaseModel):
     tensor_parallel_size: int = Field(1, ge=1, le=64, description="GPUs (or CPU processes) that share one engine")
     num_cpus: float = Field(0.5, ge=0, description="CPUs that Ray reserves for each engine")
     num_gpus: float = Field(0.0, ge=0, description="GPUs for each engine")
+    resources: dict[str, float] = Field(
+        default_factory=dict, description="custom resources that front and engines ask for: those of a pool of nodes"
+    )
     num_threads: int = Field(1, ge=1, description="threads of each CPU engine")
     engine_args: dict[str, Any] = Field(default_factory=dict, description="passed to vLLM as they are")
     scoring: ScoringWay = Field("tokens", description="tokens: one an attribute; structured: one JSON answer an image")

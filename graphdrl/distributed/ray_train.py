@@ -50,7 +50,8 @@ def fit(
     # A lost node still counts as room for some seconds: workers meant for it are given up soon, and asked for anew.
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(_START_WITHIN_S))
     use_gpu, most = placement.use_gpu, placement.num_workers
-    resources = {"CPU": cpus_per_worker} | ({"GPU": placement.gpus_per_worker} if use_gpu else {})
+    resources = {"CPU": cpus_per_worker, **placement.worker_resources}
+    resources |= {"GPU": placement.gpus_per_worker} if use_gpu else {}
     trainer = TorchTrainer(
         worker,
         train_loop_config=arguments,

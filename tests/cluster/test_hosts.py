@@ -1,11 +1,15 @@
 """The file for `ray up` is one that Ray's own launcher takes, and what it names is there."""
 
+import json
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
+
+from graphdrl.distributed.placement import ORACLE_POOL, TRAINER_POOL
 
 ROOT = Path(__file__).parents[2]
 
@@ -42,3 +46,10 @@ def test_it_starts_closed(config: dict[str, Any]) -> None:
     assert "RAY_AUTH_MODE=token" in head
     assert "RAY_AUTH_MODE=token" in worker
     assert "--dashboard-host=127.0.0.1" in head
+
+
+def test_a_split_training_finds_its_pools(config: dict[str, Any]) -> None:
+    for pool, commands in ((ORACLE_POOL, "head_start_ray_commands"), (TRAINER_POOL, "worker_start_ray_commands")):
+        words = shlex.split(config[commands][-1])
+        (resources,) = [word.removeprefix("--resources=") for word in words if word.startswith("--resources=")]
+        assert json.loads(resources) == {pool: 1}

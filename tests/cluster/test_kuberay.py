@@ -20,10 +20,11 @@ from packaging.requirements import Requirement
 from ray.serve.schema import ServeDeploySchema
 
 from graphdrl.config import load_config
+from graphdrl.distributed.placement import ORACLE_POOL, TRAINER_POOL, Placement, Wanted, place_on, seat
 from serve import OracleSettings
 
 ROOT = Path(__file__).parents[2]
-OVERLAYS = ("cpu", "gpu")
+OVERLAYS = ("cpu", "gpu", "pools")
 KUBERNETES = kubernetes_validate.latest_version()
 SCHEMA = json.loads((Path(__file__).parent / "kuberay.schema.json").read_text())
 
@@ -83,6 +84,8 @@ def misname(path: tuple[str | int, ...], wrong: str) -> Callable[[Manifest], Non
 @pytest.mark.parametrize(
     ("kind", "change"),
     [
+        ("RayCluster", misname(("spec", "gcsFaultToleranceOptions", "redisAddress"), "redisAdress")),
+        ("RayCluster", misname(("spec", "gcsFaultToleranceOptions", "redisPassword", "valueFrom"), "value")),
         ("RayCluster", misname(("spec", "authOptions"), "authOption")),
         ("RayCluster", misname(("spec", "workerGroupSpecs", 0, "maxReplicas"), "maxReplica")),
         ("RayCluster", lambda manifest: manifest["spec"]["headGroupSpec"].update(serviceType="LoadBalancer")),
@@ -93,7 +96,7 @@ def misname(path: tuple[str | int, ...], wrong: str) -> Callable[[Manifest], Non
     ],
 )
 def test_a_slip_of_the_pen_is_noticed(kind: str, change: Callable[[Manifest], None]) -> None:
-    manifest = copy.deepcopy(rendered("cpu")[kind])
+    manifest = copy.deepcopy(rendered("pools")[kind])
     change(manifest)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(manifest, SCHEMA)
@@ -144,17 +147,62 @@ def test_the_three_clusters_are_the_same(manifests: dict[str, Manifest]) -> None
     assert all(other == first for other in others)
 
 
-@pytest.mark.parametrize(("overlay", "tag", "gpus"), [("cpu", "cpu", None), ("gpu", "cuda", "1")])
-def test_pools_differ_in_image_and_gpus(overlay: str, tag: str, gpus: str | None) -> None:
+@pytest.mark.parametrize(
+    ("overlay", "tag", "gpus"), [("cpu", "cpu", None), ("gpu", "cuda", "1"), ("pools", "cuda", "1")]
+)
+def test_overlays_differ_in_image_and_gpus(overlay: str, tag: str, gpus: str | None) -> None:
     for spec in cluster_specs(rendered(overlay)):
         (head,) = spec["headGroupSpec"]["template"]["spec"]["containers"]
         assert head["image"] == f"graphdrl:{tag}"
         assert "nvidia.com/gpu" not in head["resources"]["limits"], "the head needs none"
-        (workers,) = spec["workerGroupSpecs"]
-        (worker,) = workers["template"]["spec"]["containers"]
-        assert worker["image"] == f"graphdrl:{tag}"
-        assert worker["resources"]["limits"].get("nvidia.com/gpu") == gpus
-        assert workers["minReplicas"] <= workers["replicas"] <= workers["maxReplicas"]
+        for workers in spec["workerGroupSpecs"]:
+            (worker,) = workers["template"]["spec"]["containers"]
+            assert worker["image"] == f"graphdrl:{tag}"
+            assert worker["resources"]["limits"].get("nvidia.com/gpu") == gpus
+            assert workers["minReplicas"] <= workers["replicas"] <= workers["maxReplicas"]
+
+
+def start_resources(group: Manifest) -> dict[str, float]:
+    """The custom resources with which `ray start` is called, after the shell has read KubeRay's command line."""
+    (argument,) = shlex.split(f"--resources={group['rayStartParams'].get('resources', '{}')}")
+    return json.loads(argument.removeprefix("--resources="))
+
+
+def test_a_training_that_is_split_has_room_in_the_pools() -> None:
+    manifests = rendered("pools")
+    nodes = []
+    for group in cluster_specs(manifests)[0]["workerGroupSpecs"]:
+        limits = group["template"]["spec"]["containers"][0]["resources"]["limits"]
+        node = {"CPU": float(limits["cpu"]), "GPU": float(limits["nvidia.com/gpu"])} | start_resources(group)
+        nodes += [node] * group["replicas"]
+    words = manifests["RayJob"]["spec"]["entrypoint"].split("quickstart.yaml ")[1].split(";")[0].split()
+    config = load_config(ROOT / "configs" / "quickstart.yaml", words)
+    training, oracle = config.training, config.oracle
+    wanted = Wanted(
+        training.num_workers,
+        training.cpus_per_worker,
+        num_engines=oracle.num_replicas,
+        cpus_per_engine=oracle.num_cpus,
+        split=config.placement == "split",
+    )
+    assert place_on(nodes, wanted) == Placement(2, 1.0, 1.0, seat(TRAINER_POOL))
+    (application,) = yaml.safe_load(manifests["RayService"]["spec"]["serveConfigV2"])["applications"]
+    assert OracleSettings(**application["args"]).resources == seat(ORACLE_POOL)
+
+
+def test_kubernetes_takes_the_redis_and_its_password_is_where_the_head_reads_it() -> None:
+    manifests = rendered("pools")
+    for kind in ("Service", "StatefulSet"):
+        kubernetes_validate.validate(manifests[kind], KUBERNETES, strict=True)
+    service, redis = manifests["Service"], manifests["StatefulSet"]
+    (container,) = redis["spec"]["template"]["spec"]["containers"]
+    (password,) = [one["valueFrom"] for one in container["env"] if one["name"] == "REDIS_PASSWORD"]
+    assert container["args"][:2] == ["--requirepass", "$(REDIS_PASSWORD)"]
+    assert service["spec"]["selector"].items() <= redis["spec"]["template"]["metadata"]["labels"].items()
+    for spec in cluster_specs(manifests):
+        options = spec["gcsFaultToleranceOptions"]
+        assert options["redisAddress"] == f"{service['metadata']['name']}:{service['spec']['ports'][0]['port']}"
+        assert options["redisPassword"] == {"valueFrom": password}
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Ray's own schema
@@ -167,7 +215,7 @@ def test_serve_and_the_oracle_take_their_configuration(manifests: dict[str, Mani
     settings = OracleSettings(**application.args)
     assert (settings.http_host, settings.http_port) == (config.http_options.host, config.http_options.port)
     assert settings.score_store.is_relative_to("/data"), "scores outlive the pods"
-    (workers,) = manifests["RayService"]["spec"]["rayClusterConfig"]["workerGroupSpecs"]
+    workers = manifests["RayService"]["spec"]["rayClusterConfig"]["workerGroupSpecs"][-1]
     limits = workers["template"]["spec"]["containers"][0]["resources"]["limits"]
     assert settings.num_gpus == int(limits.get("nvidia.com/gpu", 0))
 

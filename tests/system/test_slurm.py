@@ -181,6 +181,14 @@ def test_a_training_that_fails_fails_the_job_and_says_why(slurm: Slurm) -> None:
     assert token.read_text() not in output
 
 
+def test_nodes_are_in_the_pools_that_they_were_given(slurm: Slurm) -> None:
+    words = (*TINY, "name=split", "placement=split", "training.num_workers=1", "training.cpus_per_worker=2")
+    number = slurm.submit(*words, GRAPHDRL_POOLS="oracle,trainer")
+    job, output = slurm.ended(number), slurm.output(number)
+    assert job["JobState"] == "FAILED"
+    assert "needs 2 CPUs for 1 worker with 2 CPUs, and pool 'trainer' has 1 CPU on 1 node" in output
+
+
 def test_a_node_without_graphdrl_is_said_before_ray_is_started(slurm: Slurm) -> None:
     number = slurm.submit(PATH="/usr/bin:/bin")
     job, output = slurm.ended(number), slurm.output(number)
