@@ -152,7 +152,7 @@ def _notes(search: SearchConfig, winner: TrialRow | None) -> tuple[str, ...]:
     ]
     if search.scheduler == "pbt":
         notes.append(
-            "The scheduler gave trials other values, and models of better trials, on their way: a row shows its last ones."
+            "The scheduler gave trials other values, and models of better trials, on their way: a row shows its last."
         )
     if winner is None:
         notes.append("No trial finished: there is no best model.")

@@ -39,7 +39,8 @@ class TrialPlan:
 
     folder: the search's, absolute. base: the configuration that is searched around, as a plain tree. listed, ends: of
     each searched key its values, or its lowest and highest. edges: the actor that holds the relations. asks: whether
-    trials themselves ask the oracle, about nodes. nodes: what each has, as Ray names it. passes_models: whether a trial may go on with another one's model.
+    trials themselves ask the oracle, about nodes. passes_models: whether a trial may go on with another one's model.
+    nodes: what each node of the cluster has, as Ray names it.
     """
 
     folder: Path
@@ -150,7 +151,8 @@ def _take_over(run: Run, checkpoint: Any) -> None:
     if donor.folder != run.folder:
         shutil.rmtree(run.folder / "checkpoints", ignore_errors=True)
         shutil.copytree(donor.checkpoint(step), run.checkpoint(step))
-        shutil.copytree(donor.folder / "edges", run.folder / "edges", dirs_exist_ok=True)
+        for version in donor.versions():
+            run.write_version(donor.read_version(version))
     run.drop_checkpoints_after(step)
 
 

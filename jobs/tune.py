@@ -1,8 +1,10 @@
 """A search: one oracle and one score store for all trials, relations frozen before the first, Ray Tune over them."""
 
+import fcntl
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,9 +74,21 @@ def tune(start: SearchStart, started: float, say: Say) -> Searched:
     """
     from cluster import joined
 
-    say("starting Ray")
-    with joined():
-        return _search(start, started, say)
+    with _alone(start.folder):
+        say("starting Ray")
+        with joined():
+            return _search(start, started, say)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Raises ValueError while another process of this machine carries out the search in `folder`."""
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"the search in {folder} is running already: wait for it, or stop it first") from None
+        yield
 
 
 def _search(start: SearchStart, started: float, say: Say) -> Searched:

@@ -19,6 +19,7 @@ from graphdrl.cli import (
     serve,
     submit,
     train,
+    tune,
     up,
 )
 
@@ -33,6 +34,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.command("train")(train.train)
+app.command("tune")(tune.tune)
 app.command("score")(score.score)
 app.command("relations")(relations.relations)
 app.command("propose")(propose.propose)

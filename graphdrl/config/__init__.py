@@ -1,6 +1,18 @@
-"""One typed, closed configuration tree, and how it is read."""
+"""One typed, closed configuration tree, and how it is read; and searches over it."""
 
 from graphdrl.config.load import ConfigError, check, dump_config, load_config
 from graphdrl.config.schema import Config
+from graphdrl.config.search import Dimension, SearchConfig, dump_search, load_search, with_values
 
-__all__ = ["Config", "ConfigError", "check", "dump_config", "load_config"]
+__all__ = [
+    "Config",
+    "ConfigError",
+    "Dimension",
+    "SearchConfig",
+    "check",
+    "dump_config",
+    "dump_search",
+    "load_config",
+    "load_search",
+    "with_values",
+]

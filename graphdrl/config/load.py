@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from graphdrl.config.schema import Config
+
+Tree = TypeVar("Tree", bound=BaseModel)
 
 
 class ConfigError(ValueError):
@@ -17,7 +19,7 @@ class ConfigError(ValueError):
 
 def load_config(path: Path | str | None, overrides: Sequence[str] = ()) -> Config:
     """The configuration of a YAML file (None: defaults) under `key=value` overrides such as `training.steps=200`."""
-    tree = _read(Path(path)) if path else {}
+    tree = read_tree(Path(path)) if path else {}
     for override in overrides:
         _override(tree, override)
     return check(tree)
@@ -25,10 +27,15 @@ def load_config(path: Path | str | None, overrides: Sequence[str] = ()) -> Confi
 
 def check(tree: dict[str, Any]) -> Config:
     """A nested dict as a `Config`; raises ConfigError."""
+    return validated(tree, Config)
+
+
+def validated(tree: dict[str, Any], root: type[Tree]) -> Tree:
+    """A nested dict as a typed and closed tree; raises ConfigError."""
     try:
-        return Config.model_validate(tree)
+        return root.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError("; ".join(_sentence(item) for item in error.errors())) from None
+        raise ConfigError("; ".join(_sentence(item, root) for item in error.errors())) from None
 
 
 def dump_config(config: Config) -> str:
@@ -36,7 +43,8 @@ def dump_config(config: Config) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_tree(path: Path) -> dict[str, Any]:
+    """The keys and values of a YAML file, unchecked; raises ConfigError."""
     try:
         tree = yaml.safe_load(path.read_text())
     except FileNotFoundError:
@@ -66,11 +74,11 @@ def _override(tree: dict[str, Any], override: str) -> None:
     tree[leaf] = value
 
 
-def _sentence(error: Any) -> str:
+def _sentence(error: Any, root: type[BaseModel]) -> str:
     """One pydantic error as one sentence with the key, the value and what is allowed."""
     location = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
-        section, keys = _section(error["loc"][:-1])
+        section, keys = _section(error["loc"][:-1], root)
         near = get_close_matches(str(error["loc"][-1]), keys, n=1)
         hint = f"; did you mean {'.'.join([*section, near[0]])}?" if near else ""
         where = ".".join(section) or "the configuration"
@@ -81,9 +89,8 @@ def _sentence(error: Any) -> str:
     return f"{location}={error['input']!r} will not do: {error['msg'][0].lower()}{error['msg'][1:]}"
 
 
-def _section(location: Sequence[str | int]) -> tuple[list[str], list[str]]:
+def _section(location: Sequence[str | int], model: type[BaseModel]) -> tuple[list[str], list[str]]:
     """Names of the valid keys at `location`."""
-    model: type[BaseModel] = Config
     path: list[str] = []
     for part in location:
         field = model.model_fields.get(str(part))

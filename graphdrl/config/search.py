@@ -1,6 +1,7 @@
 """A search over a run's configuration: which keys, which values, by which objective."""
 
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -37,7 +38,7 @@ class Dimension(Section):
         ((kind, values),) = given.items()
         if not isinstance(values, list | tuple):
             raise ValueError(f"{kind} takes a list of values, not {values!r}")
-        return {"kind": kind, "values": tuple(values) if kind in LISTED else _ends(kind, values)}
+        return {"kind": kind, "values": tuple(map(_number, values)) if kind in LISTED else _ends(kind, values)}
 
     @model_validator(mode="after")
     def _check(self) -> "Dimension":
@@ -50,11 +51,15 @@ class Dimension(Section):
         return {self.kind: list(self.values)}
 
 
+def _number(value: Any) -> Any:
+    """YAML reads 1e-3, without a point, as text."""
+    return float(value) if isinstance(value, str) and re.fullmatch(r"[+-]?\d+[eE][+-]?\d+", value) else value
+
+
 def _ends(kind: str, values: Sequence[Any]) -> tuple[float, ...]:
     number = int if kind in ("int", "logint") else float
     try:
-        # YAML reads 1e-3, without a point, as text.
-        ends = tuple(number(value) for value in values)
+        ends = tuple(number(_number(value)) for value in values)
     except (TypeError, ValueError):
         raise ValueError(f"{kind} lies between two numbers, not {list(values)}") from None
     if len(ends) != 2 or not ends[0] < ends[1] or not all(map(math.isfinite, ends)):
@@ -135,9 +140,7 @@ def load_search(path: Path | str | None, overrides: Sequence[str] = ()) -> Searc
         else:
             tree["overrides"] = dict(tree.get("overrides") or {}) | {key: value}
     if not tree.get("space"):
-        raise ConfigError(
-            "the search has no space: name a key at least, as in space: {parameters.beta: {choice: [1, 4]}}"
-        )
+        raise ConfigError("the search has no space; name a key at least: space: {parameters.beta: {choice: [1, 4]}}")
     return validated(tree, SearchConfig)
 
 
