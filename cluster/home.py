@@ -22,6 +22,9 @@ from cluster import processes
 _HOST = "127.0.0.1"
 _STORE_BYTES = 256 << 20
 _PATIENCE_S = 120.0
+_STARTS = 3
+_TOO_SLOW = "timed out during startup"
+"""Ray gives a node 30 seconds to start, which is not to be changed and which a busy machine may need more of."""
 
 
 @dataclass(frozen=True)
@@ -167,6 +170,8 @@ class HomeCluster:
         self._check_redis()
         before = self.nodes.pop(0)
         rest, self.nodes = self.nodes, []
+        # Ray would see the other nodes of this address, and take the head for one that runs already.
+        (self._folder / "ray_current_cluster").unlink(missing_ok=True)
         try:
             return self.add_node(before.cpus, resources=before.resources, labels=before.labels)
         finally:
@@ -209,7 +214,14 @@ class HomeCluster:
         else:
             # GPUs are the head's, lest two nodes give away the same ones; its log monitor reads the folder of all.
             options += ["--address", self.address, "--num-gpus=0", "--include-log-monitor=false"]
-        _ray_start(options, self._environment(node), node.name)
+        for start in range(1, _STARTS + 1):
+            try:
+                _ray_start(options, self._environment(node), node.name)
+                break
+            except RuntimeError as error:
+                node.kill()
+                if start == _STARTS or _TOO_SLOW not in str(error):
+                    raise
         if is_head:
             self._gcs = next(process for process in node.processes() if _name(process) == "gcs_server")
             self._gcs_start = self._gcs.cmdline(), self._gcs.environ()

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -77,7 +78,9 @@ def free_port() -> int:
 def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a Redis of this test's own."""
     folder, port = tmp_path_factory.mktemp("redis"), free_port()
-    command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
+    program = shutil.which("redis-server", path=f"{os.environ['PATH']}{os.pathsep}{Path(sys.executable).parent}")
+    assert program, "redis-server is missing: `make test-system` brings it"
+    command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
     with (folder / "log").open("w") as log, subprocess.Popen(command, stdout=log, stderr=log) as server:
         try:
             wait_until(lambda: answers(port))
@@ -124,7 +127,7 @@ def test_actors_and_applications_are_found_again_after_gcs_and_head_died(redis: 
         after_gcs = driver(home, AGAIN)
         assert after_gcs == first | {"count": 2}, "the same processes, which have forgotten nothing"
 
-        home.head.kill()
+        home.nodes[0].kill()
         home.restart_head()
         after_head = driver(home, AGAIN)
         assert after_head == first | {"count": 3}, "they live on the node that did not die"
