@@ -36,7 +36,9 @@ def check_job(config: Config) -> None:
         )
     training = config.training
     workers = training.num_workers if training.backend == "ray" else 1
-    StepShape(training.batch_size, training.pair_groups, training.group_size).check(workers)
+    shape = StepShape(training.batch_size, training.pair_groups, training.group_size)
+    for number in range(workers if training.min_workers is None else training.min_workers, workers + 1):
+        shape.check(number)
 
 
 def check_storage(config: Config) -> None:

@@ -53,6 +53,11 @@ def complaint(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
         (["data.path=nowhere"], ["no folder 'nowhere'"]),
         (["nowhere.yaml"], ["no config file nowhere.yaml", "configs/"]),
         (["model.num_latents=4"], ["10 attributes", "model.num_latents is 4", "raise it"]),
+        (["training.min_workers=3"], ["training.min_workers=3", "training.num_workers=2", "lower"]),
+        (
+            ["training.num_workers=4", "training.min_workers=3", "training.batch_size=12", "training.pair_groups=4"],
+            ["training.pair_groups=4", "3 workers"],
+        ),
         (["training.batch_size=33"], ["training.batch_size=33", "multiple of 2"]),
         (["oracle.model=/nowhere"], ["oracle.model", "'/nowhere'", "builtin"]),
         (["--backend", "rai"], ["training.backend='rai'", "'ray' or 'local'"]),
