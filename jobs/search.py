@@ -26,7 +26,7 @@ _ONE_FOR_ALL = {
     "training.max_failures": "it changes no model",
 }
 _ROUNDING = 1e-6
-_LEARNING_RATE = "training.learning_rate"
+_LEARNING_RATE, _NUM_SCORED = "training.learning_rate", "oracle.num_scored"
 
 
 def in_words(values: dict[str, Any]) -> str:
@@ -51,10 +51,11 @@ def data_name(config: Config) -> str:
 def datasets(search: SearchConfig, base: Config) -> dict[str, Config]:
     """By name, one configuration of each set of images; it scores as many as any trial wants."""
     keys = data_keys(search)
-    most = max((scored(config) for config in corners(search, base)), default=0)
+    numbers = search.space.get(_NUM_SCORED)
+    most = max(numbers.values) if numbers else base.oracle.num_scored
     found = {}
     for values in itertools.product(*(search.space[key].values for key in keys)):
-        config = with_values(base, dict(zip(keys, values, strict=True)) | {"oracle.num_scored": most})
+        config = with_values(base, dict(zip(keys, values, strict=True)) | {_NUM_SCORED: most})
         found[data_name(config)] = config
     return found
 
@@ -109,7 +110,7 @@ def check_search(search: SearchConfig, base: Config) -> None:
 def _check_key(key: str, dimension: Dimension, search: SearchConfig) -> None:
     if key in _ONE_FOR_ALL:
         raise ConfigError(f"{key} cannot be searched: {_ONE_FOR_ALL[key]}")
-    if key.startswith("oracle.") and key != "oracle.num_scored":
+    if key.startswith("oracle.") and key != _NUM_SCORED:
         raise ConfigError(f"{key} cannot be searched: all trials share one oracle (oracle.num_scored can be)")
     if key in data_keys(search) and dimension.kind not in LISTED:
         raise ConfigError(
