@@ -39,6 +39,10 @@ def prepare(name: str, parameters: Mapping[str, Any], num: int | None, size: int
             images = cls(checked).draw(num, size, seed)
             write_shards(images, fresh, source=name, parameters=plain, seed=seed)
             fresh.rename(folder)
+        except OSError:
+            # Jobs that begin together draw the same images: the quicker one's, which are whole, stay.
+            if not (folder / MANIFEST).exists():
+                raise
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
         if remote is not None:
