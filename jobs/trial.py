@@ -3,77 +3,18 @@
 import json
 import shutil
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-from torch import nn
-
-from graphdrl.config import Config, check, dump_config, with_values
-from graphdrl.images import ImageSet, read_shards
-from graphdrl.metrics import evaluate_codes
+from graphdrl.config import Config, dump_config
 from graphdrl.models import GEM
-from graphdrl.oracle import Oracle
-from graphdrl.relations import RelationsVersion
-from graphdrl.training import Run, choose_for_scoring, measure_oracle_disentanglement, posterior
-from jobs.assemble import assemble, attributes_of, identity_of, make_updater, set_threads, training_images
-from jobs.oracle import APPLICATION
-from jobs.search import data_name, scored
+from graphdrl.training import Run
+from jobs.trial_plan import TrialPlan, placement_of
 from jobs.trial_record import TrialRecord
+from jobs.trial_worker import make_measure, open_oracle, train_trial
 
-if TYPE_CHECKING:
-    from graphdrl.distributed import Placement
-
-_LABELLED = ("dci_d", "dci_c", "dci_i", "mig", "sap", "infom", "infoc")
 _LOOK_EVERY_S = 1.0
-_NODE_IMAGES = 4
-_ALL = 1_000_000
-
-
-@dataclass(frozen=True)
-class TrialPlan:
-    """What all trials of a search share; it travels to each of them.
-
-    folder: the search's, absolute. base: the configuration that is searched around, as a plain tree. listed, ends: of
-    each searched key its values, or its lowest and highest. edges: the actor that holds the relations. asks: whether
-    trials themselves ask the oracle, about nodes. passes_models: whether a trial may go on with another one's model.
-    nodes: what each node of the cluster has, as Ray names it.
-    """
-
-    folder: Path
-    base: dict[str, Any]
-    objective: str
-    listed: dict[str, tuple[Any, ...]]
-    ends: dict[str, tuple[float, float]]
-    edges: Any
-    asks: bool
-    passes_models: bool
-    nodes: tuple[dict[str, float], ...]
-
-    def values(self, drawn: dict[str, Any]) -> dict[str, Any]:
-        """The searched values of what Tune drew: of a listed value it draws the place in the list.
-
-        What it changed on the way may lie beyond the ends, and stays within them here.
-        """
-        return {key: self._value(key, value) for key, value in drawn.items()}
-
-    def _value(self, key: str, drawn: Any) -> Any:
-        if key in self.listed:
-            return self.listed[key][drawn]
-        low, high = self.ends[key]
-        return min(max(drawn, low), high)
-
-    def config(self, name: str, values: dict[str, Any]) -> Config:
-        own: dict[str, Any] = {"name": name, "runs": str(self.folder / "trials")}
-        if self.passes_models:
-            own["training.keep_checkpoints"] = _ALL
-        return with_values(check(self.base), values | own)
-
-
-# In the trial's own process -----------------------------------------------------------------------------------------
 
 
 def run_trial(drawn: dict[str, Any], plan: TrialPlan) -> None:
@@ -159,7 +100,7 @@ def _take_over(run: Run, checkpoint: Any) -> None:
 def _measured_again(config: Config, plan: TrialPlan, record: TrialRecord) -> dict[str, float]:
     """The last figures of a training that ended before it could tell them."""
     run = Run(config.folder)
-    measure = make_measure(config, plan, _open_oracle(plan))
+    measure = make_measure(config, plan, open_oracle(plan))
     figures = {"step": float(config.training.steps)} | measure(GEM.from_pretrained(run.model))
     record.add_rung(figures)
     return figures
@@ -179,7 +120,7 @@ class _Fit(threading.Thread):
         training = self._config.training
         try:
             distributed.fit(
-                _worker,
+                train_trial,
                 {"config": self._config.model_dump(mode="json"), "plan": self._plan, "rungs": self._rungs},
                 folder=Run(self._config.folder).folder,
                 placement=placement_of(self._config, self._plan.nodes),
@@ -191,124 +132,7 @@ class _Fit(threading.Thread):
             self.error = error
 
 
-def placement_of(config: Config, nodes: Sequence[dict[str, float]], num_engines: int = 0) -> "Placement":
-    """Where a trial's workers compute, and so many engines of the oracle; raises ValueError when they do not fit."""
-    from graphdrl import distributed
-
-    training = config.training
-    wanted = distributed.Wanted(
-        num_workers=training.num_workers,
-        cpus_per_worker=training.cpus_per_worker,
-        min_workers=training.min_workers,
-        use_gpu=training.use_gpu,
-        num_engines=num_engines,
-        cpus_per_engine=config.oracle.num_cpus,
-        split=config.placement == "split",
-    )
-    return distributed.place_on(nodes, wanted)
-
-
 def _sentence(error: Exception) -> str:
     from graphdrl import distributed
 
     return distributed.last_sentence(error)
-
-
-# In a worker --------------------------------------------------------------------------------------------------------
-
-
-def _worker(arguments: dict[str, Any]) -> None:
-    """One rank of a trial."""
-    from graphdrl import distributed
-
-    config, plan = check(arguments["config"]), arguments["plan"]
-    set_threads(config)
-    images = images_of(config, plan)
-    oracle = _open_oracle(plan)
-    training = assemble(
-        config,
-        distributed.RungContext(Run(config.folder).last_checkpoint(), arguments["rungs"]),
-        images,
-        lambda module, settings, batch_size: distributed.RetunedEngine(
-            module, settings, zero_stage=config.training.zero_stage, batch_size=batch_size
-        ),
-        _relations(config, plan, images),
-        oracle,
-        measure=make_measure(config, plan, oracle),
-        scores_images=False,
-    )
-    try:
-        training.run()
-        training.save_model()
-    finally:
-        if oracle is not None:
-            oracle.close()
-
-
-def images_of(config: Config, plan: TrialPlan) -> ImageSet:
-    """A trial's images, which lie where those of all runs lie."""
-    return training_images(config.model_copy(update={"runs": check(plan.base).runs}))
-
-
-def _relations(config: Config, plan: TrialPlan, images: ImageSet) -> Any:
-    import ray
-
-    from graphdrl import distributed
-
-    num_scored = min(scored(config), len(images))
-    if not num_scored:
-        return distributed.NoRelations()
-    updater = make_updater(config, images, identity_of(config))
-    chosen = choose_for_scoring(len(images), num_scored, config.seed)
-    relations = config.relations
-    weighing = relations.gamma if relations.decorrelate else 0.0
-    name = f"{updater.key}-{num_scored}-{relations.num_bootstrap}-{weighing:g}-{config.seed}"
-    scores = plan.folder / "scores" / f"{data_name(config)}.parquet"
-    asked = plan.edges.version.remote(name, updater, str(scores), [images.ids[row] for row in chosen], len(images))
-    (reference,) = ray.get(asked)
-    version: RelationsVersion = ray.get(reference)
-    return distributed.FrozenRelations(plan.edges, config.folder, name, version, config.nodes == "discovered")
-
-
-def _open_oracle(plan: TrialPlan) -> Oracle | None:
-    if not plan.asks:
-        return None
-    from graphdrl.oracle.clients import HandleOracle
-
-    return HandleOracle(APPLICATION)
-
-
-def make_measure(config: Config, plan: TrialPlan, oracle: Oracle | None) -> Callable[[nn.Module], dict[str, float]]:
-    """What is measured of a trial's model at each checkpoint, on images that no trial trains on."""
-    held_out: list[ImageSet] = []
-
-    def measure(model: nn.Module) -> dict[str, float]:
-        assert isinstance(model, GEM)
-        if not held_out:  # rank 0 alone measures, and alone reads them
-            held_out.append(read_shards(plan.folder / "validation" / data_name(config)))
-        was_training = model.training
-        model.eval()
-        try:
-            return _figures(model, held_out[0], config, plan, oracle)
-        finally:
-            model.train(was_training)
-
-    return measure
-
-
-def _figures(model: GEM, images: ImageSet, config: Config, plan: TrialPlan, oracle: Oracle | None) -> dict[str, float]:
-    seen = posterior(model, images.images, config.seed)
-    figures = {"elbo": seen.elbo, "informative_dimensions": float((seen.kl > 0.01).sum())}
-    if images.grades is not None:
-        found = evaluate_codes(seen.codes, images.grades, images.attributes, config.seed)
-        figures |= {name: float(found[name]) for name in _LABELLED if name in found}
-    if plan.objective == "udr":
-        np.savez(Run(config.folder).folder / "codes.npz", codes=seen.codes, kl=seen.kl)
-    if plan.objective == "oracle_disentanglement":
-        assert oracle is not None
-        model.calibrate(images.images)
-        attributes = attributes_of(config)
-        figures |= measure_oracle_disentanglement(
-            model, oracle, images.images[:_NODE_IMAGES], attributes, client=config.name
-        )
-    return figures

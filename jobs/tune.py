@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from jobs.oracle import APPLICATION, start_application, wait_for_application
 from jobs.score import score_images, scores_of
 from jobs.search import at_once, check_search, datasets, most_of, scored
 from jobs.search_end import Searched, SearchState, end_search
-from jobs.trial import TrialPlan, placement_of
+from jobs.trial_plan import TrialPlan, placement_of
 from jobs.tuner import run_tuner
 
 Say = Callable[[str], None]
@@ -96,7 +97,8 @@ def _search(start: SearchStart, started: float, say: Say) -> Searched:
     from graphdrl import distributed
 
     search, base, folder = start.search, start.base, start.folder
-    asks = base.oracle.engine != "none" and (search.objective == "oracle_disentanglement" or base.nodes == "discovered")
+    discovers = "discovered" in (base.nodes, *getattr(search.space.get("nodes"), "values", ()))
+    asks = base.oracle.engine != "none" and (search.objective == "oracle_disentanglement" or discovers)
     num_trials = _check_room(start, asks)
     state = SearchState.read(folder)
     _prepare(start, asks, state, say)
@@ -114,7 +116,7 @@ def _search(start: SearchStart, started: float, say: Say) -> Searched:
     say(f"searching: {search.most_trials} trials, {num_trials} at a time")
     run_tuner(search, base, plan, num_trials, say)
     if asks:
-        state.questions_asked += _asked(search.name + "-")
+        state.questions_asked += _asked(rf"{re.escape(search.name)}-\d{{3,}}")
     return end_search(search, base, folder, state, started, say)
 
 
@@ -161,14 +163,14 @@ def _prepare(start: SearchStart, asks: bool, state: SearchState, say: Say) -> No
     if not (unscored or asks):
         return
     wait_for_application()
-    before = _asked(search.name)
+    before = _asked(re.escape(search.name))
     oracle = HandleOracle(APPLICATION)
     try:
         for name in sorted(unscored):
             _score(oracle, search, sets[name], images[name], _scores(folder, name), say)
     finally:
         oracle.close()
-    state.questions_asked += _asked(search.name) - before
+    state.questions_asked += _asked(re.escape(search.name)) - before
     state.write()
     if not asks and _is_private():
         from serve import stop_oracle
@@ -214,16 +216,12 @@ def _scores(folder: Path, name: str) -> Path:
     return folder / "scores" / f"{name}.parquet"
 
 
-def _asked(client: str) -> int:
-    """Grades that the multimodal model computed so far for this client; with a dash at its end, for all called so."""
+def _asked(clients: str) -> int:
+    """Grades that the multimodal model computed so far for clients whose names match."""
     from ray import serve as ray_serve
 
-    clients = ray_serve.get_app_handle(APPLICATION).snapshot.remote().result(timeout_s=60).clients
-    return sum(
-        counts.asked
-        for name, counts in clients.items()
-        if name == client or (client.endswith("-") and name.startswith(client))
-    )
+    counts = ray_serve.get_app_handle(APPLICATION).snapshot.remote().result(timeout_s=60).clients
+    return sum(one.asked for name, one in counts.items() if re.fullmatch(clients, name))
 
 
 def _is_private() -> bool:

@@ -10,7 +10,8 @@ from typing import Any
 
 from graphdrl.config import Config, Dimension, SearchConfig
 from jobs.search import in_words
-from jobs.trial import TrialPlan, run_trial
+from jobs.trial import run_trial
+from jobs.trial_plan import TrialPlan
 from jobs.trial_record import TrialRecord
 
 Say = Callable[[str], None]
@@ -66,11 +67,10 @@ def _tune_config(search: SearchConfig, base: Config, num_at_once: int) -> Any:
     return tune.TuneConfig(
         metric=None if search.objective == "udr" else search.objective,
         mode=None if search.objective == "udr" else "max",
-        search_alg=_algorithm(search),
+        search_alg=_algorithm(search, num_at_once),
         scheduler=_scheduler(search, base),
         num_samples=1 if search.algorithm == "grid" else search.most_trials,
-        # A population must exist as a whole: its members are paused in turn, which their share of the head sees to.
-        max_concurrent_trials=None if search.scheduler == "pbt" else num_at_once,
+        max_concurrent_trials=num_at_once if search.algorithm == "optuna" else None,
         trial_name_creator=name_of,
         trial_dirname_creator=name_of,
     )
@@ -90,7 +90,7 @@ def _domain(dimension: Dimension) -> Any:
     return (tune.uniform if dimension.kind == "uniform" else tune.loguniform)(*values)
 
 
-def _algorithm(search: SearchConfig) -> Any:
+def _algorithm(search: SearchConfig, num_at_once: int) -> Any:
     if search.algorithm == "optuna":
         from ray.tune.search.optuna import OptunaSearch
 
@@ -98,7 +98,10 @@ def _algorithm(search: SearchConfig) -> Any:
         return OptunaSearch(seed=search.seed)
     from ray.tune.search.basic_variant import BasicVariantGenerator
 
-    return BasicVariantGenerator(random_state=search.seed)
+    # A population must exist as a whole: its members are paused in turn, which their share of the head sees to.
+    # Tune does not hold this algorithm to its own max_concurrent_trials.
+    most = 0 if search.scheduler == "pbt" else num_at_once
+    return BasicVariantGenerator(random_state=search.seed, max_concurrent=most)
 
 
 def _scheduler(search: SearchConfig, base: Config) -> Any:

@@ -11,7 +11,7 @@ import pytest
 from graphdrl.config import Config, SearchConfig, load_config
 from jobs.search import at_once, check_search, datasets
 from jobs.search_end import best_of, trial_rows
-from jobs.trial import TrialPlan
+from jobs.trial_plan import TrialPlan
 from jobs.trial_record import TrialRecord
 
 SMALL = ("training.steps=40", "training.checkpoint_every=10", "data.num_images=400", "oracle.num_scored=100")
