@@ -46,6 +46,9 @@ def test_the_trainings_shown_have_a_valid_configuration(
     line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(ROOT)
-    words = [word.replace("DIR", str(tmp_path)) for word in shlex.split(line, comments=True) if word != "--backend"]
-    path, overrides = split_words([word for word in words if word != "local"])
+    words = [word.replace("DIR", str(tmp_path)) for word in shlex.split(line, comments=True)]
+    # Every option of `train` takes a value, and none of them is part of the configuration.
+    pairs = zip(["", *words], words, strict=False)
+    given = [word for before, word in pairs if not word.startswith("--") and not before.startswith("--")]
+    path, overrides = split_words(given)
     assert load_config(path, overrides)
