@@ -16,6 +16,8 @@ from graphdrl.config import load_config
 from graphdrl.training import Run
 from jobs import training_images
 
+pytestmark = pytest.mark.system
+
 _PATIENCE_S = 400.0
 GRAPHDRL = [sys.executable, "-c", "from graphdrl.cli import main; main()"]
 TINY = (

@@ -25,6 +25,8 @@ from graphdrl.training import Run, choose_for_scoring
 from serve import OracleSettings, Request, Snapshot, start_oracle
 from serve.fakes import FakeEngine
 
+pytestmark = pytest.mark.system
+
 ATTRIBUTES = ("bald", "hat", "smile")
 _PATIENCE_S = 500
 NUM_IMAGES, SIZE = 128, 32
