@@ -80,7 +80,7 @@ class SearchConfig(Section):
     num_trials: int | None = Field(None, ge=1, description="configurations to try; null: 8, or the whole grid")
     algorithm: Literal["optuna", "random", "grid"] = Field("optuna", description="optuna: tree-structured Parzen (TPE)")
     scheduler: Literal["asha", "pbt", "none"] = Field("asha", description="what ends, or changes, trials on their way")
-    reduction_factor: int = Field(2, ge=2, le=16, description="asha: one trial of so many goes on beyond a rung")
+    reduction_factor: int = Field(3, ge=2, le=16, description="asha: one trial of so many goes on beyond a rung")
     num_validation: int = Field(2_000, ge=60, le=2_000, description="images to measure the objective on")
     concurrency: int | None = Field(None, ge=1, description="trials at once; null: as many as fit")
     seed: int = Field(0, ge=0, le=2**31 - 1, description="of the values that are drawn")
