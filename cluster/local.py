@@ -12,15 +12,17 @@ _PRIVATE = "local"
 
 
 @contextmanager
-def joined(address: str | None = None) -> Iterator[None]:
+def joined(address: str | None = None, *, dashboard: bool = False) -> Iterator[None]:
     """Within it this process is part of the cluster at `address` (or in RAY_ADDRESS), or of a private one.
 
+    dashboard: of a private one, on the loopback. Where trainings are stopped from outside it is needed: through it Ray
+    Train sees that what managed the workers is gone, and gives back their places.
     A private one ends with the context, and what was served on it; a cluster that was joined is left as it is.
     Raises RuntimeError when no cluster answers at the address.
     """
     address = address or os.environ.get("RAY_ADDRESS") or _PRIVATE
     # A bare ray.init() would join whichever cluster happens to run on this machine. "local" never does.
-    private = {"include_dashboard": False} if address == _PRIVATE else {}
+    private = {"include_dashboard": dashboard} if address == _PRIVATE else {}
     try:
         ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **private)
     except Exception as error:  # where a node does not come up in time, Ray's is of no class of its own

@@ -77,7 +77,7 @@ def tune(start: SearchStart, started: float, say: Say) -> Searched:
 
     with _alone(start.folder):
         say("starting Ray")
-        with joined():
+        with joined(dashboard=True):
             return _search(start, started, say)
 
 
