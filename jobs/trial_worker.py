@@ -45,6 +45,8 @@ def train_trial(arguments: dict[str, Any]) -> None:
     try:
         training.run()
         training.save_model()
+    except distributed.TrialStopped:
+        return  # its checkpoint is complete, and nobody is told of a failure
     finally:
         if oracle is not None:
             oracle.close()

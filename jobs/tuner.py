@@ -10,7 +10,7 @@ from typing import Any
 
 from graphdrl.config import Config, Dimension, SearchConfig
 from jobs.search import in_words
-from jobs.trial import run_trial
+from jobs.trial import trainable
 from jobs.trial_plan import TrialPlan
 from jobs.trial_record import TrialRecord
 
@@ -34,20 +34,17 @@ def run_tuner(search: SearchConfig, base: Config, plan: TrialPlan, num_at_once: 
     for name in ("ray.tune", "ray.train"):
         logging.getLogger(name).setLevel(logging.ERROR)
 
-    def trial(drawn: dict[str, Any]) -> None:
-        run_trial(drawn, plan)
-
     share = 0.9 / num_at_once if search.scheduler == "pbt" else 0.001
-    trainable = tune.with_resources(trial, {"CPU": 0, _HEAD: round(share, 4)})
+    trial = tune.with_resources(trainable(plan), {"CPU": 0, _HEAD: round(share, 4)})
     space = {key: _domain(dimension) for key, dimension in search.space.items()}
     books = plan.folder / _BOOKS
     if list(books.glob("experiment_state-*.json")):
         # Tune's books are pickles of Python: nobody but who wrote this folder is to be trusted with them.
-        tuner = tune.Tuner.restore(str(books), trainable, param_space=space)
+        tuner = tune.Tuner.restore(str(books), trial, param_space=space)
     else:
         shutil.rmtree(books, ignore_errors=True)
         tuner = tune.Tuner(
-            trainable,
+            trial,
             param_space=space,
             tune_config=_tune_config(search, base, num_at_once),
             run_config=tune.RunConfig(

@@ -7,7 +7,7 @@ from graphdrl.distributed.placement import ORACLE_POOL, TRAINER_POOL, Placement,
 from graphdrl.distributed.ray_context import RayContext
 from graphdrl.distributed.ray_train import fit, last_sentence
 from graphdrl.distributed.retuned_engine import RetunedEngine
-from graphdrl.distributed.rungs import RungContext, Rungs
+from graphdrl.distributed.rungs import RungContext, Rungs, TrialStopped
 
 __all__ = [
     "ORACLE_POOL",
@@ -22,6 +22,7 @@ __all__ = [
     "RetunedEngine",
     "RungContext",
     "Rungs",
+    "TrialStopped",
     "Wanted",
     "close_edge_store",
     "deepspeed_config",

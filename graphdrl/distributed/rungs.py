@@ -15,13 +15,16 @@ class Rungs:
     def __init__(self) -> None:
         self._reported: asyncio.Queue[dict[str, float]] = asyncio.Queue()
         self._decided = asyncio.Event()
+        self._stopped = False
 
-    async def report(self, figures: dict[str, float]) -> None:
-        """Returns when the trial may go on."""
+    async def report(self, figures: dict[str, float]) -> bool:
+        """Returns when it is decided, whether the trial goes on."""
         # Workers that were started again after a failure wait for a decision of their own.
         decided = self._decided = asyncio.Event()
-        await self._reported.put(figures)
-        await decided.wait()
+        if not self._stopped:
+            await self._reported.put(figures)
+            await decided.wait()
+        return not self._stopped
 
     async def next(self, timeout_s: float) -> dict[str, float] | None:
         """The figures of the next checkpoint; None when there are none yet."""
@@ -32,6 +35,15 @@ class Rungs:
 
     async def go_on(self) -> None:
         self._decided.set()
+
+    async def stop(self) -> None:
+        """The trial ends here, or at its next checkpoint."""
+        self._stopped = True
+        self._decided.set()
+
+
+class TrialStopped(Exception):  # noqa: N818 - nothing went wrong
+    """The search ends a trial at this checkpoint; raised by every rank."""
 
 
 class RungContext(RayContext):
@@ -45,7 +57,10 @@ class RungContext(RayContext):
         self._rungs = rungs
 
     def report(self, metrics: dict[str, float], checkpoint: Path | None) -> None:
+        """Raises TrialStopped when the trial is not to go on."""
         super().report(metrics, checkpoint)
+        goes_on = True
         if self.rank == 0:
-            ray.get(self._rungs.report.remote({name: float(value) for name, value in metrics.items()}))
-        self.agree_any(False)  # the others wait for rank 0
+            goes_on = ray.get(self._rungs.report.remote({name: float(value) for name, value in metrics.items()}))
+        if self.agree_any(not goes_on):  # the others wait for rank 0
+            raise TrialStopped
