@@ -57,7 +57,7 @@ def read_snapshot(address: str) -> "Snapshot":
         from ray import serve as ray_serve
         from ray.exceptions import RayError
 
-        logging.getLogger("ray.serve").setLevel(logging.WARNING)
+        logging.getLogger("ray.serve").setLevel(logging.ERROR)  # a slow answer is none of its reader's business
         running = ray_serve.status().applications.get(_APPLICATION)
         if running is None:
             raise RuntimeError(

@@ -185,11 +185,13 @@ class Run:
         return len(list(folder.glob("rank_*.json"))) if folder else 0
 
     def keep_checkpoints(self, number: int) -> None:
-        """Delete all but the newest `number` complete checkpoints."""
-        complete = sorted(path.parent for path in self.folder.glob(f"{CHECKPOINTS}/step_*/{STATE}"))
-        for folder in complete[:-number]:
-            (folder / STATE).unlink()
-            shutil.rmtree(folder)
+        """Delete all but the newest `number` complete checkpoints, and older ones that a kill left half written."""
+        folders = sorted(self.folder.glob(f"{CHECKPOINTS}/step_*"))
+        kept = [folder for folder in folders if (folder / STATE).exists()][-number:]
+        for folder in folders:
+            if kept and folder < kept[-1] and folder not in kept:
+                (folder / STATE).unlink(missing_ok=True)
+                shutil.rmtree(folder)
 
     # JSON lines -------------------------------------------------------------------------------------------------
 

@@ -67,6 +67,16 @@ def test_the_newest_checkpoints_are_kept(tmp_path) -> None:
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["step_00000020", "step_00000030"]
 
 
+def test_an_older_checkpoint_that_a_kill_left_half_written_goes(tmp_path) -> None:
+    run = Run(tmp_path)
+    for step in (10, 20, 30):
+        run.checkpoint(step).mkdir(parents=True)
+    (run.checkpoint(20) / "state.json").write_text("{}")
+    run.keep_checkpoints(2)
+    left = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert left == ["step_00000020", "step_00000030"], "the newest may still be being written"
+
+
 def test_of_a_step_that_was_done_again_the_later_row_counts(tmp_path) -> None:
     run = Run(tmp_path)
     for step, loss in ((1, 1.0), (2, 2.0), (2, 3.0)):
