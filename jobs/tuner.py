@@ -32,7 +32,7 @@ def run_tuner(search: SearchConfig, base: Config, plan: TrialPlan, num_at_once: 
     from ray import tune
 
     for name in ("ray.tune", "ray.train"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # a trial that fails is said in a sentence
 
     share = 0.9 / num_at_once if search.scheduler == "pbt" else 0.001
     trial = tune.with_resources(trainable(plan), {"CPU": 0, _HEAD: round(share, 4)})
