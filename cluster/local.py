@@ -37,7 +37,7 @@ def joined(address: str | None = None, *, dashboard: bool = False) -> Iterator[N
         yield
     finally:
         ray.shutdown()
-        if private and "ray.serve.context" in sys.modules:
+        if "ray.serve.context" in sys.modules:
             # Serve remembers its controller in this process, and would look for it in the next cluster. Its own
             # shutdown forgets it too, but races with the controller's end, and Ray then prints an alarm.
             sys.modules["ray.serve.context"]._set_global_client(None)
