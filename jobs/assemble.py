@@ -233,3 +233,13 @@ def set_threads(config: Config) -> None:
     """Hold torch to the threads of one worker: two ranks that both take every core fight over them."""
     torch.set_num_threads(config.training.threads_per_worker)
     os.environ.setdefault("OMP_NUM_THREADS", str(config.training.threads_per_worker))
+
+
+def carry_out(training: Training, oracle: Oracle | None) -> None:
+    """Train to the end and write the model; the oracle's client is closed whatever happens."""
+    try:
+        training.run()
+        training.save_model()
+    finally:
+        if oracle is not None:
+            oracle.close()

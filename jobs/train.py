@@ -2,21 +2,19 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from graphdrl.config import Config, check, dump_config, load_config
 from graphdrl.images import ImageSet
-from graphdrl.oracle import Oracle, load_prompt
+from graphdrl.oracle import load_prompt
 from graphdrl.oracle.scores import ScoreStore
 from graphdrl.storage import Place, place
-from graphdrl.training import LocalContext, LocalEngine, LocalRelations, Run, Training
-from jobs.assemble import assemble, identity_of, make_updater, set_threads, training_images
+from graphdrl.training import LocalContext, LocalEngine, LocalRelations, Run
+from jobs.assemble import assemble, carry_out, identity_of, make_updater, set_threads, training_images
 from jobs.checks import check_job, check_storage
 from jobs.finish import Finished, finish
 from jobs.oracle import APPLICATION, Starting, start_application
-
-if TYPE_CHECKING:
-    from graphdrl.distributed import Wanted
+from jobs.placing import placement_of
 
 Say = Callable[[str], None]
 """Tells a person what the job is doing now."""
@@ -109,7 +107,7 @@ def _train_here(start: Start, say: Say) -> ImageSet:
         replay=start.replay,
     )
     say("training")
-    _carry_out(training, oracle)
+    carry_out(training, oracle)
     if updater.scores is not None:
         run.write_scores(updater.scores)
     return images
@@ -132,7 +130,8 @@ def _train_beside_oracle(start: Start, say: Say) -> ImageSet:
 
     config, folder = start.config, start.config.folder.resolve()
     training = config.training
-    placement = distributed.place_on(nodes(), _wanted(start))
+    num_engines = config.oracle.num_replicas if _asks(start) else 0
+    placement = placement_of(config, nodes(), num_engines)
     starting = None
     if _asks(start):
         start_application(config, placement.oracle_gpus)
@@ -163,21 +162,6 @@ def _train_beside_oracle(start: Start, say: Say) -> ImageSet:
         raise
     distributed.close_edge_store(store, folder)
     return images
-
-
-def _wanted(start: Start) -> "Wanted":
-    from graphdrl.distributed import Wanted
-
-    training, oracle = start.config.training, start.config.oracle
-    return Wanted(
-        training.num_workers,
-        training.cpus_per_worker,
-        min_workers=training.min_workers,
-        use_gpu=training.use_gpu,
-        num_engines=oracle.num_replicas if _asks(start) else 0,
-        cpus_per_engine=oracle.num_cpus,
-        split=start.config.placement == "split",
-    )
 
 
 def _asks(start: Start) -> bool:
@@ -211,13 +195,4 @@ def _worker(arguments: dict[str, Any]) -> None:
         oracle,
         replay=place(replay) if replay else None,
     )
-    _carry_out(training, oracle)
-
-
-def _carry_out(training: Training, oracle: Oracle | None) -> None:
-    try:
-        training.run()
-        training.save_model()
-    finally:
-        if oracle is not None:
-            oracle.close()
+    carry_out(training, oracle)

@@ -9,7 +9,8 @@ from typing import Any
 from graphdrl.config import Config, dump_config
 from graphdrl.models import GEM
 from graphdrl.training import Run
-from jobs.trial_plan import TrialPlan, placement_of
+from jobs.placing import placement_of
+from jobs.trial_plan import TrialPlan
 from jobs.trial_record import TrialRecord
 from jobs.trial_worker import make_measure, open_oracle, train_trial
 

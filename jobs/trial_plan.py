@@ -1,14 +1,10 @@
 """What all trials of a search share, and what each has of its own."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from graphdrl.config import Config, check, with_values
-
-if TYPE_CHECKING:
-    from graphdrl.distributed import Placement
 
 _ALL = 1_000_000
 
@@ -51,20 +47,3 @@ class TrialPlan:
         if self.passes_models:
             own["training.keep_checkpoints"] = _ALL
         return with_values(check(self.base), values | own)
-
-
-def placement_of(config: Config, nodes: Sequence[dict[str, float]], num_engines: int = 0) -> "Placement":
-    """Where a trial's workers compute, and so many engines of the oracle; raises ValueError when they do not fit."""
-    from graphdrl import distributed
-
-    training = config.training
-    wanted = distributed.Wanted(
-        num_workers=training.num_workers,
-        cpus_per_worker=training.cpus_per_worker,
-        min_workers=training.min_workers,
-        use_gpu=training.use_gpu,
-        num_engines=num_engines,
-        cpus_per_engine=config.oracle.num_cpus,
-        split=config.placement == "split",
-    )
-    return distributed.place_on(nodes, wanted)

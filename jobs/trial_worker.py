@@ -1,6 +1,7 @@
 """One rank of a trial: the training on frozen relations, and what is measured of the model at every checkpoint."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from graphdrl.models import GEM
 from graphdrl.oracle import Oracle
 from graphdrl.relations import RelationsVersion
 from graphdrl.training import Run, choose_for_scoring, measure_oracle_disentanglement, posterior
-from jobs.assemble import assemble, attributes_of, identity_of, make_updater, set_threads, training_images
+from jobs.assemble import assemble, attributes_of, carry_out, identity_of, make_updater, set_threads, training_images
 from jobs.oracle import APPLICATION
 from jobs.search import data_name, scored
 from jobs.trial_plan import TrialPlan
@@ -42,14 +43,9 @@ def train_trial(arguments: dict[str, Any]) -> None:
         measure=make_measure(config, plan, oracle),
         scores_images=False,
     )
-    try:
-        training.run()
-        training.save_model()
-    except distributed.TrialStopped:
-        return  # its checkpoint is complete, and nobody is told of a failure
-    finally:
-        if oracle is not None:
-            oracle.close()
+    # Of a trial that is stopped the last checkpoint is complete, and nobody is told of a failure.
+    with suppress(distributed.TrialStopped):
+        carry_out(training, oracle)
 
 
 def images_of(config: Config, plan: TrialPlan) -> ImageSet:

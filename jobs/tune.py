@@ -18,10 +18,11 @@ from graphdrl.images.shards import MANIFEST
 from graphdrl.training import choose_for_scoring, write_scores
 from jobs.assemble import attributes_of, source_parameters, training_images
 from jobs.oracle import APPLICATION, start_application, wait_for_application
+from jobs.placing import placement_of
 from jobs.score import score_images, scores_of
 from jobs.search import at_once, check_search, datasets, most_of, scored
 from jobs.search_end import Searched, SearchState, end_search
-from jobs.trial_plan import TrialPlan, placement_of
+from jobs.trial_plan import TrialPlan
 from jobs.tuner import run_tuner
 
 Say = Callable[[str], None]

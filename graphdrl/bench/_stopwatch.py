@@ -62,7 +62,7 @@ class Stopwatch:
     # What is watched ------------------------------------------------------------------------------------------------
 
     def watch_steps(self) -> None:
-        """The whole of each step; costs two looks at the clock."""
+        """Each step's passes and updates, not the log that ends a turn by waiting; costs two looks at the clock."""
 
         def around(step: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
             began = time.perf_counter()
@@ -70,7 +70,7 @@ class Stopwatch:
             self.steps.append(time.perf_counter() - began)
             return made
 
-        _wrap(Training, "_step", around)
+        _wrap(loop, "train_step", around)
 
     def watch_parts(self, engine: type) -> None:
         """data, edges, compute, and the optimiser's step; `engine`: the class of the engines."""

@@ -49,8 +49,8 @@ class TakingTurns:
             self._say({"done": self._orders[order]()})
         self._began = time.perf_counter()
 
-    def agree_min(self, value: int) -> int:
-        return self._context.agree_min(value)
+    def begin_min(self, value: int) -> Callable[[], int]:
+        return self._context.begin_min(value)
 
     def agree_any(self, flag: bool) -> bool:
         return self._context.agree_any(flag)

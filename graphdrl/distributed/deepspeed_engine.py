@@ -18,19 +18,24 @@ from graphdrl.training import OptimizerSettings, frozen_weights
 
 _TAG = "engine"
 _UNIVERSAL = "universal"
+_LARGEST_BUCKET = 500_000_000
+"""Gradients that ZeRO sends at once; DeepSpeed's default."""
 
 
-def deepspeed_config(*, zero_stage: int, batch_size: int, clip_norm: float, universal: bool = False) -> dict[str, Any]:
+def deepspeed_config(
+    *, zero_stage: int, batch_size: int, clip_norm: float, num_weights: int, universal: bool = False
+) -> dict[str, Any]:
     """DeepSpeed's configuration as a function of ours; imports nothing.
 
     batch_size: images of one rank's step, which DeepSpeed wants to know for its own throughput figures.
+    num_weights: of the module. ZeRO makes its buffer of gradients anew at every step: a small model needs no large one.
     universal: load from a checkpoint that was converted for another number of workers.
     """
     return {
         "train_micro_batch_size_per_gpu": batch_size,
         "gradient_accumulation_steps": 1,
         "gradient_clipping": clip_norm,
-        "zero_optimization": {"stage": zero_stage},
+        "zero_optimization": {"stage": zero_stage, "reduce_bucket_size": min(num_weights, _LARGEST_BUCKET)},
         "zero_allow_untested_optimizer": True,
         "checkpoint": {"load_universal": universal},
     }
@@ -56,6 +61,7 @@ class DeepSpeedEngine:
         # Under ZeRO-3 the module itself lets go of its weights after every pass, also of those gathered for it: what is
         # evaluated and saved is a copy that shares its buffers, and has weights while `gathered` lasts.
         self._whole = copy.deepcopy(self._module) if zero_stage == 3 else None
+        self._num_weights = sum(weight.numel() for weight in self._module.parameters())  # ZeRO-3 will empty them
         self._engine = self._initialize(universal=False)
 
     def _initialize(self, universal: bool) -> Any:
@@ -69,6 +75,7 @@ class DeepSpeedEngine:
                 zero_stage=self._zero_stage,
                 batch_size=self._batch_size,
                 clip_norm=settings.clip_norm,
+                num_weights=self._num_weights,
                 universal=universal,
             ),
             dist_init_required=False,
@@ -132,6 +139,7 @@ class DeepSpeedEngine:
             return
         # ZeRO's shards of another number of workers.
         _convert_once(folder)
+        self._engine.destroy()  # or its hooks would go on taking the gradients away
         self._engine = self._initialize(universal=True)
         self._engine.load_checkpoint(str(folder), tag=_UNIVERSAL)
 

@@ -1,5 +1,6 @@
 """One Ray Train worker as the training loop's context."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import ray.train
@@ -19,8 +20,15 @@ class RayContext:
         self.device = ray.train.torch.get_device()
         self.resume_from = resume_from
 
-    def agree_min(self, value: int) -> int:
-        return int(self._reduce(torch.tensor(value), dist.ReduceOp.MIN))
+    def begin_min(self, value: int) -> Callable[[], int]:
+        smallest = torch.tensor(value, device=self.device)
+        work = dist.all_reduce(smallest, dist.ReduceOp.MIN, async_op=True)
+
+        def agreed() -> int:
+            work.wait()
+            return int(smallest)
+
+        return agreed
 
     def agree_any(self, flag: bool) -> bool:
         return bool(self._reduce(torch.tensor(int(flag)), dist.ReduceOp.MAX))

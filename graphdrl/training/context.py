@@ -1,5 +1,6 @@
 """What a training loop sees of the cluster: five methods, and none of Ray."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -16,8 +17,8 @@ class TrainContext(Protocol):
     device: torch.device
     resume_from: Path | None
 
-    def agree_min(self, value: int) -> int:
-        """The smallest value of any rank: the newest relations version that every rank has."""
+    def begin_min(self, value: int) -> Callable[[], int]:
+        """Begin to agree on the smallest value of any rank; what is returned gives it, and waits if it must."""
         ...
 
     def agree_any(self, flag: bool) -> bool:
@@ -44,8 +45,8 @@ class LocalContext:
         self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.resume_from = resume_from
 
-    def agree_min(self, value: int) -> int:
-        return value
+    def begin_min(self, value: int) -> Callable[[], int]:
+        return lambda: value
 
     def agree_any(self, flag: bool) -> bool:
         return flag

@@ -1,6 +1,7 @@
 """Which relations version a step trains on: agreed among the ranks as it arrives, or replayed from a record."""
 
 from bisect import bisect_right
+from collections.abc import Callable
 from typing import Protocol
 
 from graphdrl.training.context import TrainContext
@@ -14,14 +15,20 @@ class Schedule(Protocol):
 
 
 class LiveSchedule:
-    """The newest version that every rank has, looked for every `every` steps."""
+    """The newest version that every rank had `every` steps ago, looked for so often.
+
+    No rank ever waits for the others to agree: what one look began is read at the next.
+    """
 
     def __init__(self, context: TrainContext, relations: RelationsSource, every: int, current: int = 0) -> None:
         self._context, self._relations, self._every, self._current = context, relations, every, current
+        self._agreed: Callable[[], int] | None = None
 
     def version_at(self, step: int) -> int:
         if step % self._every == 0:
-            self._current = max(self._current, self._context.agree_min(self._relations.latest()))
+            if self._agreed is not None:
+                self._current = max(self._current, self._agreed())
+            self._agreed = self._context.begin_min(self._relations.latest())
         return self._current
 
 

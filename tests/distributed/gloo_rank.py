@@ -25,9 +25,6 @@ class GlooContext:
         self.rank, self.world_size, self.resume_from = dist.get_rank(), dist.get_world_size(), resume_from
         self.local_rank = self.rank
 
-    def agree_min(self, value: int) -> int:
-        return int(self._reduce(torch.tensor(value), dist.ReduceOp.MIN))
-
     def agree_any(self, flag: bool) -> bool:
         return bool(self._reduce(torch.tensor(int(flag)), dist.ReduceOp.MAX))
 

@@ -1,5 +1,7 @@
 """Two ranks behind DeepSpeed, on gloo: the losses of one plain process, at every ZeRO stage, also after a resume."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -68,9 +70,12 @@ def test_as_many_ranks_resume_as_if_nothing_had_happened(trained: dict[str, Run]
 
 
 def test_the_configuration_is_a_function_of_ours() -> None:
-    made = deepspeed_config(zero_stage=2, batch_size=16, clip_norm=0.5)
-    assert made == deepspeed_config(zero_stage=2, batch_size=16, clip_norm=0.5)
-    assert made["zero_optimization"] == {"stage": 2}
+    ours: dict[str, Any] = {"zero_stage": 2, "batch_size": 16, "clip_norm": 0.5, "num_weights": 1000}
+    made = deepspeed_config(**ours)
+    assert made == deepspeed_config(**ours)
+    assert made["zero_optimization"] == {"stage": 2, "reduce_bucket_size": 1000}
+    large = deepspeed_config(**ours | {"num_weights": 10**10})["zero_optimization"]["reduce_bucket_size"]
+    assert large == 500_000_000, "DeepSpeed's default"
     assert (made["train_micro_batch_size_per_gpu"], made["gradient_clipping"]) == (16, 0.5)
     assert not made["checkpoint"]["load_universal"]
-    assert deepspeed_config(zero_stage=2, batch_size=16, clip_norm=0.5, universal=True)["checkpoint"]["load_universal"]
+    assert deepspeed_config(**ours, universal=True)["checkpoint"]["load_universal"]
