@@ -1,5 +1,6 @@
 """Puts one rank's training together from the configuration; the same for Ray and for a single process."""
 
+import ctypes
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -36,6 +37,10 @@ from graphdrl.training import (
     Training,
     choose_for_scoring,
 )
+
+_MMAP_THRESHOLD, _TRIM_THRESHOLD, _TOP_PAD = -3, -1, -2
+_KEEP = {_MMAP_THRESHOLD: 32 << 20, _TRIM_THRESHOLD: (1 << 31) - 1, _TOP_PAD: 64 << 20}
+"""Of malloc.h: the most that glibc takes, and a thread's heap as a whole."""
 
 MakeEngine = Callable[[nn.Module, OptimizerSettings, int], Engine]
 """(module, optimiser, images of one rank's step) -> engine."""
@@ -233,6 +238,15 @@ def set_threads(config: Config) -> None:
     """Hold torch to the threads of one worker: two ranks that both take every core fight over them."""
     torch.set_num_threads(config.training.threads_per_worker)
     os.environ.setdefault("OMP_NUM_THREADS", str(config.training.threads_per_worker))
+    keep_freed_memory()
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep the memory of freed tensors instead of asking the kernel for it again at every step."""
+    c_library = ctypes.CDLL(None)
+    if hasattr(c_library, "mallopt"):  # glibc's
+        for option, most in _KEEP.items():
+            c_library.mallopt(option, most)
 
 
 def carry_out(training: Training, oracle: Oracle | None) -> None:

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from statistics import fmean, median
@@ -32,8 +32,11 @@ ALONE = ("alone-0", "alone-1")
 STEPS, WARM_UP, ROUNDS, WATCHED = 20, 2, 21, 4
 """Steps of a window; windows of each before anything counts, that are compared, that are watched."""
 
-STAGES = (0, 1)
-"""ZeRO stages: a model as small as the quickstart's has no optimiser states worth sharding, so 0 is the figure."""
+WEAK = {"num_batches": 2, "zero_stage": 0}
+"""Each worker has the quickstart's whole batch, and no optimiser states to shard: the model has few."""
+
+QUICKSTART_ITSELF = {"num_batches": 1, "zero_stage": 1}
+"""Two workers share the quickstart's batch, so each has half the work and all the communication."""
 
 _NUM_SCORED = 400
 _BIG = 1 << 20
@@ -48,39 +51,54 @@ way; 400 Gb/s of InfiniBand a GPU."""
 def run(say: Say) -> dict[str, Any]:
     """Images/s of the whole training step, on plain and scored images with relations, the oracle not running.
 
-    The figures are those without ZeRO; `zero_1` holds the same with the optimiser's states sharded.
+    The figures are those with the quickstart's batch on each worker, without ZeRO; `quickstart` holds the same of its
+    own settings: its batch shared by two workers, ZeRO 1.
     """
-    plain, sharded = (_measured(stage, say) for stage in STAGES)
-    return plain | {f"zero_{STAGES[1]}": sharded}
+    return _measured(**WEAK, say=say) | {"quickstart": _measured(**QUICKSTART_ITSELF, say=say)}
 
 
-def _measured(zero_stage: int, say: Say) -> dict[str, Any]:
-    with fresh_folder() as folder, _players(Path(folder), zero_stage, say) as conductor:
-        say("warming up")
-        for _ in range(WARM_UP):
-            conductor.turn(*RANKS)
-            conductor.turn(*ALONE)
-        conductor.order("watch_steps", *ALONE)
-        say("taking turns")
-        pairs: list[tuple[float, float]] = []
-        rounds = [_round(conductor, pairs) for _ in range(ROUNDS)]
-        ratio = _figures(rounds)["ratio"]
-        say(f"ZeRO {zero_stage}: two workers do {ratio:.2f} of two processes; watching where the time goes")
-        watched, plain = _watched(conductor)
-        link = _link(conductor.order("link", *RANKS))
-        conductor.order("watch_work", ALONE[0])
-        conductor.turn(ALONE[0])
-        [work] = conductor.order("read_work", ALONE[0])
-    return _figures(rounds) | _modelled(rounds, spread_of(pairs), watched, plain, link, work)
+def _measured(num_batches: int, zero_stage: int, say: Say) -> dict[str, Any]:
+    with fresh_folder() as name:
+        folder = Path(name)
+        training = load_config(QUICKSTART).training
+        config = _config(
+            folder,
+            f"training.zero_stage={zero_stage}",
+            f"training.batch_size={num_batches * training.batch_size}",
+            f"training.pair_groups={num_batches * training.pair_groups}",
+        )
+        say(f"{_images_per_rank(config)} images a worker, ZeRO stage {zero_stage}")
+        with _players(folder, config, say) as conductor:
+            return _figures_of(conductor, _images_per_rank(config), say)
+
+
+def _figures_of(conductor: Conductor, images: int, say: Say) -> dict[str, Any]:
+    say("warming up")
+    for _ in range(WARM_UP):
+        conductor.turn(*RANKS)
+        conductor.turn(*ALONE)
+    conductor.order("watch_steps", *ALONE)
+    say("taking turns")
+    pairs: list[tuple[float, float]] = []
+    rounds = [_round(conductor, images, pairs) for _ in range(ROUNDS)]
+    ratio = _figures(rounds)["ratio"]
+    say(f"two workers do {ratio:.2f} of two processes; watching where the time goes")
+    watched, plain = _watched(conductor)
+    link = _link(conductor.order("link", *RANKS))
+    conductor.order("watch_work", ALONE[0])
+    conductor.turn(ALONE[0])
+    [work] = conductor.order("read_work", ALONE[0])
+    modelled = _modelled(images, rounds, spread_of(pairs), watched, plain, link, work)
+    return {"images_per_worker": images} | _figures(rounds) | modelled
 
 
 # The trainings ------------------------------------------------------------------------------------------------------
 
 
-def _config(folder: Path, name: str, *overrides: str) -> Config:
+def _config(folder: Path, *overrides: str) -> Config:
     """The quickstart, without end and on few images: what a step takes does not depend on either."""
     everywhere = (
-        *(f"name={name}", f"runs={folder}", "oracle.engine=none", "data.num_images=2000", "data.num_test=0"),
+        *("name=ranks", f"runs={folder}", "oracle.engine=none", "data.num_images=2000", "data.num_test=0"),
         *("training.use_gpu=false", "training.steps=1000000", "training.checkpoint_every=1000000"),
         f"training.log_every={STEPS}",
     )
@@ -97,17 +115,16 @@ def _halved(config: Config) -> tuple[str, ...]:
 
 
 @contextmanager
-def _players(folder: Path, zero_stage: int, say: Say) -> Iterator[Conductor]:
+def _players(folder: Path, config: Config, say: Say) -> Iterator[Conductor]:
     """Both kinds of training, started and waiting for their turns."""
     from cluster import joined
 
-    config = _config(folder, "ranks", f"training.zero_stage={zero_stage}")
     say("drawing images, and relations of their true grades")
     replay = _record(config, folder / "recorded")
     _record(config, folder / config.name)
     say("starting two workers and two processes")
     conductor = Conductor(folder)
-    processes = [_start_alone(folder, name, _halved(config), replay, conductor.address) for name in ALONE]
+    processes = [_start_alone(folder, name, config, replay, conductor.address) for name in ALONE]
     try:
         with joined():
             ranks = threading.Thread(target=_fit, args=(config, folder / config.name, conductor.address))
@@ -149,10 +166,8 @@ def _record(config: Config, folder: Path) -> Path:
     return run.folder
 
 
-def _start_alone(
-    folder: Path, name: str, overrides: Sequence[str], replay: Path, address: str
-) -> "subprocess.Popen[bytes]":
-    config = _config(folder, name, *overrides)
+def _start_alone(folder: Path, name: str, ranks: Config, replay: Path, address: str) -> "subprocess.Popen[bytes]":
+    config = _config(folder, f"name={name}", *_halved(ranks))
     (folder / name).mkdir()
     spec = folder / f"{name}.json"
     told = {"name": name, "address": address, "replay": str(replay), "config": config.model_dump(mode="json")}
@@ -223,9 +238,8 @@ def _measure_link() -> dict[str, float]:
 # The figures --------------------------------------------------------------------------------------------------------
 
 
-def _round(conductor: Conductor, pairs: list[tuple[float, float]]) -> dict[str, float]:
+def _round(conductor: Conductor, images: int, pairs: list[tuple[float, float]]) -> dict[str, float]:
     """Images/s of each, one after the other; adds to `pairs` what each step took in the two independent processes."""
-    images = _images_per_rank()
     workers = 2 * images * STEPS / max(conductor.turn(*RANKS))
     independent = sum(images * STEPS / seconds for seconds in conductor.turn(*ALONE))
     first, second = (read["steps"] for read in conductor.order("read", *ALONE))
@@ -235,8 +249,8 @@ def _round(conductor: Conductor, pairs: list[tuple[float, float]]) -> dict[str, 
     return {"workers": workers, "independent": independent, "one": one}
 
 
-def _images_per_rank() -> int:
-    training = load_config(QUICKSTART).training
+def _images_per_rank(config: Config) -> int:
+    training = config.training
     return (training.batch_size + training.pair_groups * training.group_size) // 2
 
 
@@ -279,6 +293,7 @@ def _link(measured: list[dict[str, float]]) -> Link:
 
 
 def _modelled(
+    images: int,
     rounds: list[dict[str, float]],
     spread_s: float,
     watched: dict[str, Any],
@@ -286,7 +301,7 @@ def _modelled(
     link: Link,
     work: dict[str, float],
 ) -> dict[str, Any]:
-    parts, images = watched["seconds"], _images_per_rank()
+    parts = watched["seconds"]
     reduced = watched["moved"].get("all_reduce", 0.0)
     own = sum(parts[part] for part in ("compute", "optimizer")) - sum(plain[part] for part in ("compute", "optimizer"))
     here = RankStep(
