@@ -1,5 +1,6 @@
 """The edge store: a detached Ray actor that owns the relations versions and puts each once into the object store."""
 
+import time
 from typing import Any
 
 import ray
@@ -11,6 +12,9 @@ from graphdrl.storage import Place
 from graphdrl.training import Run
 
 NAMESPACE = "graphdrl"
+_ASK_EVERY_S = 1.0
+"""A version is the work of minutes; asking for it at every look would take a rank more time than agreeing on it."""
+
 _VERSIONS_KEPT = 3
 """In the object store; every version stays on disk."""
 
@@ -127,7 +131,7 @@ class RayRelations:
         """folder: the run's, as it was given to `open_edge_store`."""
         self._store, self._folder = store, str(folder)
         self._fetched: dict[int, RelationsVersion] = {}
-        self._asked = store.newest.remote(self._folder)
+        self._asked, self._answered_at = store.newest.remote(self._folder), 0.0
 
     def add(self, scores: Scores) -> None:
         self._store.add.remote(self._folder, scores)
@@ -139,12 +143,14 @@ class RayRelations:
         self._store.finish.remote(self._folder)
 
     def latest(self) -> int:
-        ready, _ = ray.wait([self._asked], timeout=0)
-        if ready:
+        if self._asked is None:
+            if time.monotonic() - self._answered_at >= _ASK_EVERY_S:
+                self._asked = self._store.newest.remote(self._folder)
+        elif ray.wait([self._asked], timeout=0)[0]:
             number, references = ray.get(self._asked)
             if number not in self._fetched and references:
                 self._fetched[number] = ray.get(references[0])
-            self._asked = self._store.newest.remote(self._folder)
+            self._asked, self._answered_at = None, time.monotonic()
         return max(self._fetched, default=0)
 
     def get(self, version: int) -> RelationsVersion:
