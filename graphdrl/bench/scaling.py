@@ -29,8 +29,9 @@ from jobs import assemble, identity_of, make_updater, set_threads, training_imag
 
 RANKS = ("rank-0", "rank-1")
 ALONE = ("alone-0", "alone-1")
-STEPS, WARM_UP, ROUNDS, WATCHED = 20, 2, 21, 4
-"""Steps of a window; windows of each before anything counts, that are compared, that are watched."""
+STEPS, WARM_UP, ROUNDS, WATCHED = 80, 1, 9, 2
+"""Steps of a window, so many that the slower first ones after a pause count little; windows of each before anything
+counts, that are compared, that are watched."""
 
 WEAK = {"num_batches": 2, "zero_stage": 0}
 """Each worker has the quickstart's whole batch, and no optimiser states to shard: the model has few."""
