@@ -1,4 +1,4 @@
-"""Three jobs submitted to one cluster at once: they share one oracle and one score store, and pay for an image once."""
+"""Jobs submitted to one cluster at once, two trainings, a search and a scoring: each image is paid for once."""
 
 import os
 import subprocess
@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import ray
+import yaml
 from PIL import Image
 from ray import serve as ray_serve
 
@@ -31,6 +33,9 @@ ATTRIBUTES = ("bald", "hat", "smile")
 _PATIENCE_S = 500
 NUM_IMAGES, SIZE = 128, 32
 NUM_SCORED = {"first": 96, "second": 64}
+NUM_SEARCHED = 112
+"""Images that the search scores for its trials."""
+
 IN_FOLDER = range(20, 52)
 """Rows of the same images that lie in the folder to score."""
 
@@ -56,7 +61,7 @@ def make_engine(settings: OracleSettings) -> SlowEngine:
 
 @dataclass(frozen=True)
 class Together:
-    """What three jobs left: their exit codes by name, the cluster's runs, and the oracle's counts."""
+    """What the jobs left: their exit codes by name, the cluster's runs, and the oracle's counts."""
 
     exits: dict[str, int]
     said: dict[str, str]
@@ -86,6 +91,9 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Together]:
             *("score", "faces", "--attributes", ",".join(ATTRIBUTES), "--size", str(SIZE), "--set", *asking),
             *("--out", str(kept / "scores.parquet")),
         )
+        (work / "base.yaml").write_text("name: base\n")
+        (work / "search.yaml").write_text(yaml.safe_dump(search(store)))
+        commands["search"] = ("tune", "search.yaml")
         jobs = {name: submit(home, work, kept, words) for name, words in commands.items()}
         said, exits = {}, {}
         for name, job in jobs.items():
@@ -93,6 +101,22 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Together]:
             exits[name] = job.returncode
         counts = ray_serve.get_app_handle("oracle").snapshot.remote().result(timeout_s=30)
         yield Together(exits, said, kept, store, counts, images)
+
+
+def search(store: Path) -> dict[str, Any]:
+    overrides = dict(word.split("=", 1) for word in TRAINING)
+    return {
+        "name": "search",
+        "config": "base.yaml",
+        "overrides": {key: yaml.safe_load(value) for key, value in overrides.items()}
+        | {"oracle.num_scored": NUM_SEARCHED, "oracle.score_store": str(store), "training.steps": 60},
+        "space": {"training.learning_rate": {"grid": [5.0e-4, 2.0e-3]}},
+        "objective": "elbo",
+        "algorithm": "grid",
+        "scheduler": "none",
+        "num_validation": 64,
+        "concurrency": 1,
+    }
 
 
 def submit(home: HomeCluster, work: Path, kept: Path, words: tuple[str, ...]) -> "subprocess.Popen[str]":
@@ -119,18 +143,21 @@ def test_every_job_has_all_its_scores(together: Together) -> None:
         assert (summary["images_scored"], summary["edge_versions"] >= 1) == (number, True), name
         assert run.report.exists()
     assert pq.read_table(together.kept / "scores.parquet").num_rows == len(IN_FOLDER)
+    leaderboard = pq.read_table(together.kept / "search" / "leaderboard.parquet").to_pylist()
+    assert [row["status"] for row in leaderboard] == ["finished", "finished"]
+    assert Run(together.kept / "search" / "best").model.exists()
 
 
 def test_each_image_is_asked_once(together: Together) -> None:
     ids = together.images.ids
     rows = set(IN_FOLDER)
     wanted = len(IN_FOLDER)
-    for number in NUM_SCORED.values():
+    for number in (*NUM_SCORED.values(), NUM_SEARCHED):
         rows |= set(choose_for_scoring(NUM_IMAGES, number, 0).tolist())
         wanted += number
     grades = len({ids[row] for row in rows}) * len(ATTRIBUTES)
     total = together.counts.total()
-    assert set(together.counts.clients) >= set(NUM_SCORED)
+    assert set(together.counts.clients) >= {*NUM_SCORED, "search"}
     assert total["asked"] == grades, total
     assert total["items"] == total["asked"] + total["joined"] + total["from_store"] == wanted * len(ATTRIBUTES)
     assert together.counts.asked_again == total["malformed"] == 0

@@ -168,6 +168,7 @@ def test_when_the_whole_head_dies_one_command_goes_on(stage: Stage) -> None:
     training = stage.train("beheaded", "oracle.engine=none")
     run = stage.run("beheaded")
     stage.waits(training, lambda: step_of(run) >= 50)
+    processes = [process for node in stage.cluster.nodes for process in node.processes()]
     for node in stage.cluster.nodes:
         node.kill()
     training.kill()
@@ -191,4 +192,5 @@ def test_when_the_whole_head_dies_one_command_goes_on(stage: Stage) -> None:
     assert 50 <= left_at < _STEPS
     assert step_of(run) == _STEPS
     assert run.summary.exists()
-    assert not any(psutil.pid_exists(process.pid) for node in stage.trainers for process in node.processes())
+    _, alive = psutil.wait_procs(processes, timeout=30)
+    assert not alive, "nothing of the old cluster helped"
