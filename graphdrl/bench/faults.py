@@ -52,7 +52,7 @@ _TRAIN = (sys.executable, "-c", "from graphdrl.cli import main; main()", "train"
 def run(say: Say) -> dict[str, Any]:
     """One row a kill; all trainings replay one schedule of relations, and a client asks the oracle about fresh images.
 
-    `steps_redone`: how far the run fell back from the last logged step before the kill. `seconds`: from the kill until
+    `workers`: before the kill, and at the end. `steps_redone`: how far the run fell back from the last logged step before the kill. `seconds`: from the kill until
     a later step was logged and the oracle had answered again, what a user had to do included. `scores_lost`: answered,
     and not in the score store at the end; `scores_twice`: rows of it beyond one a question. `asked_again`: begun by an
     engine more than once; `in_flight`: begun when the oracle's part was killed, and not stored yet. `final_loss_gap`:
@@ -81,12 +81,13 @@ def run(say: Say) -> dict[str, Any]:
 class _Kill:
     """killed: what, in words. strike: does it, and returns the questions that an engine had in hand.
 
-    mend: what a user or the cluster's keeper then does; None: nothing.
+    mend: what a user or the cluster's keeper then does; None: nothing. tidy: what is made good when the run has ended.
     """
 
     killed: str
     strike: Callable[["_Training"], int]
     mend: Callable[["_Training"], None] | None = None
+    tidy: Callable[[], None] | None = None
 
 
 class _Training:
@@ -160,6 +161,9 @@ class _Stage:
             self._trainers.pop().kill()
             return 0
 
+        def another_node() -> None:
+            self._trainers.append(cluster.add_node(cpus=1))
+
         def head(training: _Training) -> int:
             cluster.kill_gcs()
             return 0
@@ -177,13 +181,10 @@ class _Stage:
             "worker": _Kill("the process of one of two workers", worker),
             "replica": _Kill("the only engine of the oracle", replica),
             "store": _Kill("the front, which writes the score store", lambda _: kill_one(folder, front_pid())),
-            "driver": _Kill(
-                "the process of `graphdrl train`",
-                driver,
-                lambda training: training.start("--resume", str(training.run.folder)),
-            ),
             "head": _Kill("the head's GCS; it is started again on Redis", head, lambda _: cluster.restart_gcs()),
-            "node": _Kill("the node of one of two workers; the other goes on alone", node),
+            "node": _Kill("the node of one of two workers; the other goes on alone", node, tidy=another_node),
+            # The last: Ray Train keeps a killed driver's places for three minutes.
+            "driver": _Kill("the process of `graphdrl train`", driver, _Training.resume),
         }
 
     def _row(self, number: int, name: str, kill: _Kill, loss: float) -> dict[str, Any]:
@@ -195,7 +196,9 @@ class _Stage:
         training = _Training(self._folder, name, self._environment, *_OVERRIDES, *replay)
         try:
             training.reaches(_KILL_AT)
-            at = training.step()
+            at, workers = training.step(), training.run.last_num_workers()
+            if workers != 2:
+                raise RuntimeError(f"{name}: {workers} workers train, so a kill would not show what it is to show")
             in_flight = kill.strike(training)
             killed_at, answers = time.monotonic(), client.num_answers
             if kill.mend:
@@ -208,10 +211,13 @@ class _Stage:
         finally:
             client.enough.set()
             client.join()
+        if kill.tidy:
+            kill.tidy()
         lost, twice = _account(self._folder, client)
         return {
             "killed": kill.killed,
             "recovered": recovered and client.error is None and client.num_answers == client.num_asked,
+            "workers": [workers, training.run.last_num_workers()],
             "steps_redone": max(0, at - lowest),
             "seconds": round(seconds, 1),
             "scores_lost": lost,
