@@ -117,14 +117,15 @@ def _row(record: TrialRecord, objective: str) -> TrialRow:
 def _ranked_among_themselves(rows: tuple[TrialRow, ...]) -> tuple[TrialRow, ...]:
     """With the agreement of each trial's codes with the others' as its objective."""
     known = [row for row in rows if row.status == "finished" and (Path(row.folder) / "codes.npz").exists()]
-    if len(known) < 2:
-        return rows
-    codes, kl = [], []
+    found = {}
     for row in known:
         with np.load(Path(row.folder) / "codes.npz") as file:
-            codes.append(file["codes"])
-            kl.append(file["kl"])
-    scores = dict(zip([row.name for row in known], udr(codes, kl), strict=True))
+            codes, kl = file["codes"], file["kl"]
+        if np.isfinite(codes).all() and np.isfinite(kl).all():  # a model that diverged is like no other
+            found[row.name] = (codes, kl)
+    if len(found) < 2:
+        return rows
+    scores = dict(zip(found, udr(*zip(*found.values(), strict=True)), strict=True))
     return tuple(
         replace(row, objective=float(scores[row.name]), curve=((row.step, float(scores[row.name])),))
         if row.name in scores

@@ -52,11 +52,12 @@ _TRAIN = (sys.executable, "-c", "from graphdrl.cli import main; main()", "train"
 def run(say: Say) -> dict[str, Any]:
     """One row a kill; all trainings replay one schedule of relations, and a client asks the oracle about fresh images.
 
-    `workers`: before the kill, and at the end. `steps_redone`: how far the run fell back from the last logged step before the kill. `seconds`: from the kill until
-    a later step was logged and the oracle had answered again, what a user had to do included. `scores_lost`: answered,
-    and not in the score store at the end; `scores_twice`: rows of it beyond one a question. `asked_again`: begun by an
-    engine more than once; `in_flight`: begun when the oracle's part was killed, and not stored yet. `final_loss_gap`:
-    of the mean loss of the last 50 steps, relative to the undisturbed run's.
+    `workers`: before the kill, and at the end. `steps_redone`: how far the run fell back from the last logged step
+    before the kill. `seconds`: from the kill until a later step was logged and the oracle had answered again, what a
+    user had to do included. `scores_lost`: answered, and not in the score store at the end; `scores_twice`: rows of it
+    beyond one a question. `asked_again`: begun by an engine more than once; `in_flight`: begun when the oracle's part
+    was killed, and not stored yet. `final_loss_gap`: of the mean loss of the last 50 steps, relative to the
+    undisturbed run's.
     """
     from cluster import HomeCluster, joined
     from serve import OracleSettings, start_oracle

@@ -63,6 +63,8 @@ def address_of(given: str | None) -> str:
 def on_cluster(words: list[str]) -> list[str]:
     """The words of a command that can be submitted; raises ValueError for others, and typer's error for wrong options.
 
+    Addresses with credentials in them are refused as well.
+
     A file that the command would write to where it runs is named by `--out FILE` at the end, also when nobody asked for
     another name than the usual: `keeping` gives it a place that outlives the job.
     """
@@ -79,7 +81,19 @@ def on_cluster(words: list[str]) -> list[str]:
         raise ValueError(f"{name!r} cannot be submitted{hint} (these can: {', '.join(known)})")
     with commands[name].make_context(f"graphdrl {name}", list(rest)) as context:
         out = context.params.get("out")
+    _refuse_credentials(rest)
     return [*words, "--out", str(out)] if out is not None and not Path(out).is_absolute() else words
+
+
+def _refuse_credentials(words: list[str]) -> None:
+    """A job's command is shown to whoever lists the cluster's jobs."""
+    from graphdrl.storage import place
+
+    for word in words:
+        key, _, value = word.partition("=")
+        address = word if "://" in key else value
+        if "://" in address:
+            place(address)
 
 
 def keeping(arguments: list[str], job: str) -> list[str]:

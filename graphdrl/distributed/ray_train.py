@@ -113,10 +113,10 @@ class _Crew:
 
     def no_room(self) -> str:
         need = " and ".join(f"{amount:g} {name}" for name, amount in self.resources.items())
+        fewer = "set training.min_workers" if self.fewest is None else "lower training.min_workers"
         return (
             f"no room for {self.most} workers with {need} each was found in {self.most_starts * _START_WITHIN_S} s: "
-            "lower training.num_workers or training.cpus_per_worker, set training.min_workers, or add nodes, and go on "
-            "with --resume"
+            f"lower training.num_workers or training.cpus_per_worker, {fewer}, or add nodes, and go on with --resume"
         )
 
 

@@ -292,6 +292,7 @@ def test_what_is_no_cluster_is_one_sentence(complaint: Callable[..., str]) -> No
     [
         (["trian"], "'trian' cannot be submitted; did you mean 'train'?"),
         (["doctor"], "'doctor' cannot be submitted (these can: train, "),
+        (["train", "runs=s3://me:secret@bucket/runs"], "the address s3://***@bucket/runs carries credentials"),
         (["train"], "which cluster? Give --address http://HOST:8265, or set RAY_API_SERVER_ADDRESS"),
     ],
 )

@@ -173,6 +173,18 @@ def test_models_that_agree_are_ranked_before_the_one_that_does_not(tmp_path: Pat
     assert min(scores["a"], scores["b"]) > scores["c"] + 0.2
 
 
+def test_a_model_that_diverged_takes_no_part_in_the_ranking(tmp_path: Path) -> None:
+    codes = np.random.default_rng(0).normal(size=(300, 4))
+    for name in "abc":
+        record(tmp_path, name, "finished", [(10, 0.0)])
+        mine = np.full_like(codes, np.nan) if name == "b" else codes
+        np.savez(tmp_path / "trials" / name / "codes.npz", codes=mine, kl=np.ones(4))
+    rows = trial_rows(
+        search({"seed": {"choice": [1]}}, objective="udr", scheduler="none", algorithm="random"), tmp_path
+    )
+    assert [row.objective == pytest.approx(1.0, abs=0.4) for row in rows] == [True, False, True]
+
+
 def test_a_records_seconds_add_up_over_restarts(tmp_path: Path) -> None:
     (tmp_path / "trial.json").write_text(json.dumps({"values": {}, "status": "running", "error": "", "seconds": 100.0}))
     again = TrialRecord.read(tmp_path)
