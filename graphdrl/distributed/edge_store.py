@@ -1,9 +1,11 @@
 """The edge store: a detached Ray actor that owns the relations versions and puts each once into the object store."""
 
 import time
+from contextlib import suppress
 from typing import Any
 
 import ray
+from ray.exceptions import RayActorError
 
 from graphdrl.oracle.questions import Scores
 from graphdrl.relations.edges import NodeMap, RelationsVersion
@@ -14,6 +16,8 @@ from graphdrl.training import Run
 NAMESPACE = "graphdrl"
 _ASK_EVERY_S = 1.0
 """A version is the work of minutes; asking for it at every look would take a rank more time than agreeing on it."""
+
+_START_WITHIN_S = 30.0
 
 _VERSIONS_KEPT = 3
 """In the object store; every version stays on disk."""
@@ -79,13 +83,17 @@ class EdgeStore:
             self._references[version] = ray.put(runs[0].read_version(version))
         return [self._references[version]]
 
-    def leave(self, folder: str) -> int:
-        """A run ends: its scores are written; returns how many runs go on."""
+    def leave(self, folder: str) -> None:
+        """A run ends: its scores are written; with the last run the store ends as well.
+
+        It ends itself, so that no run can come between the last one's leaving and that.
+        """
         run = self._runs.pop(folder, None) or Run(folder)
         if self._updater.scores is not None:
             run.write_scores(self._updater.scores)
             run.upload_relations()
-        return len(self._runs)
+        if not self._runs:
+            ray.actor.exit_actor()
 
     def _keep(self, version: RelationsVersion | None) -> None:
         if version is None:
@@ -103,7 +111,10 @@ class EdgeStore:
 
 
 def open_edge_store(updater: Updater, folder: Place) -> Any:
-    """The store of this key, started when there is none; the run in `folder` is registered with it."""
+    """The store of this key, started when there is none; the run in `folder` is registered with it.
+
+    Raises RayActorError when no store can be started.
+    """
     actor = ray.remote(EdgeStore).options(
         name=f"edges-{updater.key}",
         namespace=NAMESPACE,
@@ -113,15 +124,23 @@ def open_edge_store(updater: Updater, folder: Place) -> Any:
         max_task_retries=-1,  # every call can be made twice: what is known already is left out
         num_cpus=0,
     )
-    store = actor.remote(updater)
-    ray.get(store.register.remote(str(folder)))
-    return store
+    give_up_at = time.monotonic() + _START_WITHIN_S
+    while True:
+        store = actor.remote(updater)
+        try:
+            ray.get(store.register.remote(str(folder)))
+            return store
+        except RayActorError:
+            # The last run of the one that was there has just ended: soon the name is free for another.
+            if time.monotonic() > give_up_at:
+                raise
+            time.sleep(0.1)
 
 
 def close_edge_store(store: Any, folder: Place) -> None:
     """The run in `folder` has ended; the last one takes the store down."""
-    if ray.get(store.leave.remote(str(folder))) == 0:
-        ray.kill(store)
+    with suppress(RayActorError):  # so ends the call in which the store itself does
+        ray.get(store.leave.remote(str(folder)))
 
 
 class RayRelations:

@@ -137,6 +137,19 @@ def test_adding_never_waits_for_an_estimate(tmp_path: Path) -> None:
     close_edge_store(store, tmp_path)
 
 
+def test_a_run_that_comes_as_the_last_one_leaves_gets_a_store_that_lives(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    store = open_edge_store(updater("brief"), first)
+    left = store.leave.remote(str(first))
+    again = open_edge_store(updater("brief"), second)
+    relations = RayRelations(again, second)
+    relations.add(scores(0, 40))
+    wait_for(relations.latest)
+    with pytest.raises(ray.exceptions.RayActorError):
+        ray.get(left)
+    close_edge_store(again, second)
+
+
 def test_two_runs_share_one_store_and_the_last_takes_it_down(tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     store = open_edge_store(updater("two"), first)
