@@ -17,7 +17,7 @@ class Schedule(Protocol):
 class LiveSchedule:
     """The newest version that every rank had `every` steps ago, looked for so often.
 
-    No rank ever waits for the others to agree: what one look began is read at the next.
+    No rank waits for the others to agree, but at the first look: what one look began is read at the next.
     """
 
     def __init__(self, context: TrainContext, relations: RelationsSource, every: int, current: int = 0) -> None:
@@ -26,8 +26,9 @@ class LiveSchedule:
 
     def version_at(self, step: int) -> int:
         if step % self._every == 0:
-            if self._agreed is not None:
-                self._current = max(self._current, self._agreed())
+            if self._agreed is None:
+                self._agreed = self._context.begin_min(self._relations.latest())
+            self._current = max(self._current, self._agreed())
             self._agreed = self._context.begin_min(self._relations.latest())
         return self._current
 

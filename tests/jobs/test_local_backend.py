@@ -109,7 +109,7 @@ def test_discovered_dimensions_are_named_after_what_moves(runs: Path) -> None:
         "name=discovered",
         "nodes=discovered",
         "attributes=[skin, hat]",
-        "training.steps=80",
+        "training.steps=200",
         "naming.at=[0.75]",
     )
     with put_oracle(brightness):

@@ -44,6 +44,8 @@ def build(name: str) -> tuple[Method, nn.Module, nn.Module | None]:
     return method, *method.build(SHAPE)
 
 
+# oneDNN takes another algorithm for another number of images, and its rounding turns rectifiers that stand at zero.
+@torch.backends.mkldnn.flags(enabled=False)
 def gradients(name: str, batch: Batch) -> tuple[dict[str, float], dict[str, torch.Tensor]]:
     """Losses and gradients of both modules for one share."""
     method, generator, critic = build(name)
@@ -59,6 +61,11 @@ def gradients(name: str, batch: Batch) -> tuple[dict[str, float], dict[str, torc
     return {key: loss.item() for key, loss in losses.items()}, found
 
 
+def distance(mine: torch.Tensor, theirs: torch.Tensor) -> float:
+    """Relative to the whole: a processor may sum in any order, and single entries may all but cancel."""
+    return float((mine - theirs).norm() / theirs.norm().clamp(min=1e-3))
+
+
 @pytest.mark.parametrize("name", ["gem", "beta_vae"])
 def test_the_mean_over_shares_is_the_whole_without_any_process(name: str) -> None:
     losses, found = gradients(name, whole_batch())
@@ -67,7 +74,7 @@ def test_the_mean_over_shares_is_the_whole_without_any_process(name: str) -> Non
         assert sum(part[key] for part, _ in shares) / NUM_RANKS == pytest.approx(loss, rel=1e-5), key
     for key, gradient in found.items():
         mean = torch.stack([part[key] for _, part in shares]).mean(0)
-        torch.testing.assert_close(mean, gradient, rtol=1e-4, atol=1e-4, msg=lambda text, key=key: f"{key}: {text}")
+        assert distance(mean, gradient) < 1e-5, key
 
 
 def run_rank(rank: int, folder: str) -> None:
@@ -89,4 +96,4 @@ def test_the_averaged_gradient_of_two_gloo_processes_is_that_of_one(tmp_path: Pa
     _, found = gradients("gem", whole_batch())
     assert averaged.keys() == found.keys()
     for key, gradient in found.items():
-        torch.testing.assert_close(averaged[key], gradient, rtol=1e-4, atol=1e-4)
+        assert distance(averaged[key], gradient) < 1e-5, key

@@ -60,6 +60,13 @@ def test_a_live_schedule_takes_at_a_look_what_the_last_one_found_and_never_goes_
     assert seen == [*[0] * 10, *[1] * 5, 2, 2]
 
 
+def test_relations_that_are_there_from_the_first_are_taken_at_the_first_step() -> None:
+    versions = Versions()
+    versions.number = 1
+    schedule = LiveSchedule(LocalContext(), versions, every=5)
+    assert [schedule.version_at(step) for step in range(3)] == [1, 1, 1]
+
+
 def test_a_recorded_schedule_is_taken_again() -> None:
     schedule = RecordedSchedule([(5, 1), (10, 2)])
     assert [schedule.version_at(step) for step in (0, 4, 5, 9, 10, 99)] == [0, 0, 1, 1, 2, 2]
