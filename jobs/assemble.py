@@ -234,8 +234,11 @@ def has_bf16(device: torch.device) -> bool:
     return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
-def set_threads(config: Config) -> None:
-    """Hold torch to the threads of one worker: two ranks that both take every core fight over them."""
+def prepare_process(config: Config) -> None:
+    """Hold torch to the threads of one worker, and the process to its memory.
+
+    Two ranks that both take every core fight over them.
+    """
     torch.set_num_threads(config.training.threads_per_worker)
     os.environ.setdefault("OMP_NUM_THREADS", str(config.training.threads_per_worker))
     keep_freed_memory()

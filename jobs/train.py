@@ -10,7 +10,7 @@ from graphdrl.oracle import load_prompt
 from graphdrl.oracle.scores import ScoreStore
 from graphdrl.storage import Place, place
 from graphdrl.training import LocalContext, LocalEngine, LocalRelations, Run
-from jobs.assemble import assemble, carry_out, identity_of, make_updater, set_threads, training_images
+from jobs.assemble import assemble, carry_out, identity_of, make_updater, prepare_process, training_images
 from jobs.checks import check_job, check_storage
 from jobs.finish import Finished, finish
 from jobs.oracle import APPLICATION, Starting, start_application
@@ -81,7 +81,7 @@ def train(start: Start, started: float, say: Say) -> Finished:
 
 def _train_here(start: Start, say: Say) -> ImageSet:
     config = start.config
-    set_threads(config)
+    prepare_process(config)
     say("drawing images")
     images = training_images(config)
     run = Run(config.folder)
@@ -173,7 +173,7 @@ def _worker(arguments: dict[str, Any]) -> None:
     from graphdrl import distributed
 
     config = check(arguments["config"])
-    set_threads(config)
+    prepare_process(config)
     run = Run(config.folder)
     # A new run has no checkpoint yet; one that is resumed, or whose workers were restarted after a failure, has.
     run.fetch()

@@ -14,7 +14,15 @@ from graphdrl.models import GEM
 from graphdrl.oracle import Oracle
 from graphdrl.relations import RelationsVersion
 from graphdrl.training import Run, choose_for_scoring, measure_oracle_disentanglement, posterior
-from jobs.assemble import assemble, attributes_of, carry_out, identity_of, make_updater, set_threads, training_images
+from jobs.assemble import (
+    assemble,
+    attributes_of,
+    carry_out,
+    identity_of,
+    make_updater,
+    prepare_process,
+    training_images,
+)
 from jobs.oracle import APPLICATION
 from jobs.search import data_name, scored
 from jobs.trial_plan import TrialPlan
@@ -28,7 +36,7 @@ def train_trial(arguments: dict[str, Any]) -> None:
     from graphdrl import distributed
 
     config, plan = check(arguments["config"]), arguments["plan"]
-    set_threads(config)
+    prepare_process(config)
     images = images_of(config, plan)
     oracle = open_oracle(plan)
     training = assemble(

@@ -14,13 +14,13 @@ from graphdrl.bench._stopwatch import Stopwatch, Work
 from graphdrl.bench._turns import NoMoreTurnsError, TakingTurns
 from graphdrl.config import check
 from graphdrl.training import LocalContext, LocalEngine, RecordedRelations, Run
-from jobs import assemble, set_threads, training_images
+from jobs import assemble, prepare_process, training_images
 
 
 def main(spec: Path) -> None:
     told = json.loads(spec.read_text())
     config, replay = check(told["config"]), Path(told["replay"])
-    set_threads(config)
+    prepare_process(config)
     watch, work = Stopwatch(), Work()
     orders = {
         "watch_steps": watch.watch_steps,

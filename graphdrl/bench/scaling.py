@@ -25,7 +25,7 @@ from graphdrl.oracle import Scores
 from graphdrl.relations import RelationsVersion
 from graphdrl.training import Run
 from graphdrl.training.runs import append_line
-from jobs import assemble, identity_of, make_updater, set_threads, training_images
+from jobs import assemble, identity_of, make_updater, prepare_process, training_images
 
 RANKS = ("rank-0", "rank-1")
 ALONE = ("alone-0", "alone-1")
@@ -197,7 +197,7 @@ def _rank(arguments: dict[str, Any]) -> None:
     from graphdrl import distributed
 
     config, watch = check(arguments["config"]), Stopwatch()
-    set_threads(config)
+    prepare_process(config)
 
     def watch_all() -> None:
         watch.watch_parts(distributed.DeepSpeedEngine)
