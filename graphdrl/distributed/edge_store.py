@@ -1,11 +1,13 @@
 """The edge store: a detached Ray actor that owns the relations versions and puts each once into the object store."""
 
+import json
 import time
 from contextlib import suppress
 from typing import Any
 
 import ray
 from ray.exceptions import RayActorError
+from ray.experimental import internal_kv
 
 from graphdrl.oracle.questions import Scores
 from graphdrl.relations.edges import NodeMap, RelationsVersion
@@ -29,8 +31,8 @@ class EdgeStore:
     Where a run is on remote storage, a version is kept there before anybody is handed it: this machine may go as well.
 
     The object store drops a value when its owner dies. So the value is put here, by the actor, and trainers are handed
-    the reference. Every call names the folder of the run that makes it: a store that Ray started again after a failure
-    learns so which runs there are, before it does anything else.
+    the reference. The runs' folders are written down in the head's own store: started again by Ray after a failure, the
+    edge store knows all of them before the first one calls, and does not end with one that leaves before another calls.
     """
 
     def __init__(self, updater: Updater) -> None:
@@ -38,6 +40,10 @@ class EdgeStore:
         self._runs: dict[str, Run] = {}
         self._references: dict[int, Any] = {}
         self._latest = 0
+        self._key = f"edge-store-runs-{updater.key}"
+        if ray.get_runtime_context().was_current_actor_reconstructed:
+            for folder in json.loads(internal_kv._internal_kv_get(self._key, namespace=NAMESPACE) or "[]"):
+                self.register(folder)
 
     def register(self, folder: str) -> None:
         """A run on this store's data, attributes, model, prompt and estimator shares its versions.
@@ -49,6 +55,7 @@ class EdgeStore:
         run = Run(folder)
         run.fetch()
         self._runs[folder] = run
+        self._write_down_runs()
         numbers = run.versions()
         if numbers and numbers[-1] > self._latest:
             newest = run.read_version(numbers[-1])
@@ -92,8 +99,12 @@ class EdgeStore:
         if self._updater.scores is not None:
             run.write_scores(self._updater.scores)
             run.upload_relations()
+        self._write_down_runs()
         if not self._runs:
             ray.actor.exit_actor()
+
+    def _write_down_runs(self) -> None:
+        internal_kv._internal_kv_put(self._key, json.dumps(list(self._runs)), overwrite=True, namespace=NAMESPACE)
 
     def _keep(self, version: RelationsVersion | None) -> None:
         if version is None:

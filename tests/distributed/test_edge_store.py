@@ -197,6 +197,20 @@ def test_a_store_that_was_killed_goes_on_from_disk(tmp_path: Path) -> None:
     close_edge_store(store, second)
 
 
+def test_a_store_that_was_killed_does_not_end_with_a_run_that_leaves_before_another_calls(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    store = open_edge_store(updater("forgetful"), first)
+    open_edge_store(updater("forgetful"), second)
+    ray.kill(store, no_restart=False)
+    close_edge_store(store, first)
+    relations = RayRelations(store, second)
+    relations.add(scores(0, 40))
+    wait_for(lambda: relations.latest() == 1)
+    assert (Run(first).versions(), Run(second).versions()) == ([], [1])
+    close_edge_store(store, second)
+    wait_for(lambda: is_gone(store, second))
+
+
 def test_a_new_store_takes_up_the_versions_of_a_resumed_run(tmp_path: Path) -> None:
     store = open_edge_store(updater("resumed"), tmp_path)
     relations = RayRelations(store, tmp_path)

@@ -1,6 +1,7 @@
-"""What stands behind the HTTP door in its tests: it answers every kind of question, and does what it is told."""
+"""What stands behind the HTTP door in its tests - it answers every question, and does as told - and how to call it."""
 
 import asyncio
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -24,11 +25,23 @@ from graphdrl.oracle.questions import (
     RelateQuestion,
     Scores,
 )
+from graphdrl.oracle.wire import codec_of
 from graphdrl.relations import CorrelateQuestion, correlate
 from serve.counts import ClientCounts
 from serve.doors import make_app
 
 KEY = "a-key"
+IMAGES = np.random.default_rng(0).integers(0, 256, (30, 8, 8, 3), dtype=np.uint8)
+QUESTION = Question(IMAGES[:2], ("hat",))
+KINDS = [
+    QUESTION,
+    RankQuestion(IMAGES[:3], IMAGES[3:6], ("hat", "age")),
+    RelateQuestion(("hat", "age")),
+    NameQuestion(IMAGES[:6].reshape(2, 3, 8, 8, 3)),
+    ProposeQuestion(IMAGES[:4], most=3),
+    CorrelateQuestion(IMAGES, ("hat", "age")),
+]
+CHAT = {"model": "m", "messages": [{"role": "user", "content": "Hello"}]}
 
 
 def answer_to(question):
@@ -120,6 +133,40 @@ def chunk(word: str) -> str:
         'data: {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": '
         f'[{{"index": 0, "delta": {{"role": "assistant", "content": "{word}"}}, "finish_reason": null}}]}}\n\n'
     )
+
+
+def body_of(question=QUESTION) -> bytes:
+    return codec_of(question).question_to_json(question)
+
+
+def call(oracle, body=b"", *, path="/answer", method="POST", key=KEY, headers=(), prefix=""):
+    """(status, body, number of body parts that were read, headers), as an ASGI server sees them."""
+    parts = [body[start : start + (1 << 20)] for start in range(0, len(body), 1 << 20)] or [b""]
+    read, sent = [], []
+
+    async def receive():
+        if len(read) == len(parts):
+            await asyncio.Event().wait()
+        read.append(1)
+        return {"type": "http.request", "body": parts[len(read) - 1], "more_body": len(read) < len(parts)}
+
+    async def send(message):
+        sent.append(message)
+
+    given = [(b"authorization", f"Bearer {key}".encode())] if key else []
+    scope = {"type": "http", "method": method, "path": prefix + path, "root_path": prefix, "query_string": b""}
+    scope |= {"headers": [*given, *headers], "asgi": {"spec_version": "2.3"}}
+    asyncio.run(make_app(oracle, KEY)(scope, receive, send))
+    answer = b"".join(message.get("body", b"") for message in sent[1:])
+    return sent[0]["status"], answer, len(read), {name.decode(): value.decode() for name, value in sent[0]["headers"]}
+
+
+def refused(oracle, body=b"", **how):
+    """(status, type, message) of a refusal, which has one shape."""
+    status, answer, *_ = call(oracle, body, **how)
+    error = json.loads(answer)["error"]
+    assert set(error) == {"type", "message"}
+    return status, error["type"], error["message"]
 
 
 @contextmanager
