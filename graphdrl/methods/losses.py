@@ -3,10 +3,15 @@
 B images, Z latent dimensions, K attributes, G groups of g scored images.
 """
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import softplus
+
+_SMALLEST_SQUARE = 1e-12
+"""Below it a distance is 0 and its root would have no finite gradient."""
 
 
 def gaussian_kl(mu: Float[Tensor, "B Z"], logvar: Float[Tensor, "B Z"]) -> Tensor:
@@ -75,3 +80,50 @@ def joint_divergence(encoder_logits: Float[Tensor, " B"], decoder_logits: Float[
     form).
     """
     return encoder_logits.mean() - decoder_logits.mean()
+
+
+def total_correlation(z: Float[Tensor, "B Z"], mu: Float[Tensor, "B Z"], logvar: Float[Tensor, "B Z"]) -> Tensor:
+    """KL(q(z) || prod_j q(z_j)) in nats, up to a constant, with q(z) the mixture of this batch's posteriors.
+
+    Minibatch weighted sampling (Chen et al. 2018, section 4.1); the constants of the estimator have no gradient.
+    """
+    deviation = z[:, None] - mu[None]
+    log_density = -0.5 * (deviation.square() * (-logvar).exp()[None] + logvar[None] + math.log(2 * math.pi))
+    joint = log_density.sum(2).logsumexp(1)
+    marginals = log_density.logsumexp(1).sum(1)
+    return (joint - marginals).mean()
+
+
+def squared_off_identity(covariance: Float[Tensor, "Z Z"]) -> tuple[Tensor, Tensor]:
+    """Squares of the covariances, and of the variances less 1, both summed (Kumar et al. 2018, section 3)."""
+    diagonal = covariance.diagonal()
+    return covariance.square().sum() - diagonal.square().sum(), (diagonal - 1).square().sum()
+
+
+def factorised_support_distance(codes: Float[Tensor, "B Z"]) -> Tensor:
+    """Hausdorff distance from the combinations of any two dimensions' values to the batch, mean over pairs.
+
+    The pairwise Monte-Carlo form of Roth et al. 2023 (section 4.1): of all combinations (z_i of one image, z_j of
+    another) the farthest from any image's own (z_i, z_j). All B^2 combinations of a pair are looked at.
+    """
+    first, second = torch.triu_indices(codes.shape[1], codes.shape[1], offset=1, device=codes.device)
+    apart = (codes[:, None] - codes[None]).square().permute(2, 0, 1)  # [Z, combined, own]
+    across, down = apart[first], apart[second]
+    with torch.no_grad():
+        distances, own = (across[:, :, None] + down[:, None]).min(dim=3)
+        farthest = distances.flatten(1).argmax(1)
+        image = own.flatten(1).gather(1, farthest[:, None])[:, 0]
+    pair = torch.arange(len(first), device=codes.device)
+    squares = across[pair, farthest // len(codes), image] + down[pair, farthest % len(codes), image]
+    return squares.clamp(min=_SMALLEST_SQUARE).sqrt().mean()
+
+
+def grade_regression(mu: Float[Tensor, "N Z"], grades: Float[Tensor, "N K"]) -> Tensor:
+    """Squared error of the first K mean codes, mean over images, summed over attributes; 0 without scored images.
+
+    The grades 0..5 are moved and scaled so that grades spread evenly have mean 0 and variance 1, as the prior has.
+    """
+    values = mu[:, : grades.shape[1]]
+    if not len(values):
+        return values.sum()
+    return (values - (grades - 2.5) * math.sqrt(12) / 5).square().mean(0).sum()

@@ -1,4 +1,6 @@
-"""The joint critic of images and codes (bidirectional GAN: Donahue et al. 2017; Dumoulin et al. 2017)."""
+"""Critics: of images with their codes (bidirectional GAN: Donahue et al. 2017; Dumoulin et al. 2017), and of codes."""
+
+from itertools import pairwise
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -36,3 +38,17 @@ class JointCritic(nn.Module):
             features = leaky_relu(convolution(features), 0.2)
         joint = leaky_relu(self.image_features(features.flatten(1)) + self.code_features(codes), 0.2)
         return self.logit(leaky_relu(self.joint(joint), 0.2)).squeeze(1).float()
+
+
+class CodeCritic(nn.Sequential):
+    """D(z): codes [B, Z] to logits [B], for density ratios of codes.
+
+    Six layers, as in Kim and Mnih 2018, of 256 units where they have 1,000, which would cost more than the autoencoder.
+    """
+
+    def __init__(self, num_latents: int, units: int = 256, depth: int = 6) -> None:
+        widths = [num_latents, *(units,) * depth]
+        layers: list[nn.Module] = []
+        for inner, outer in pairwise(widths):
+            layers += [nn.Linear(inner, outer), nn.LeakyReLU(0.2)]
+        super().__init__(*layers, nn.Linear(widths[-1], 1), nn.Flatten(0))

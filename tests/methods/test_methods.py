@@ -44,13 +44,13 @@ def make_version(node_map: NodeMap) -> RelationsVersion:
 
 
 def test_methods_are_found_by_name() -> None:
-    assert {"beta_vae", "gem"} <= method_classes().keys()
+    assert {"beta_vae", "factor_vae", "gem"} <= method_classes().keys()
     for name, method in method_classes().items():
         assert method.name == name
 
 
 def test_an_unknown_method_is_answered_with_the_valid_ones_and_the_nearest() -> None:
-    with pytest.raises(ValueError, match=r"'gme'; did you mean 'gem'.*beta_vae, gem"):
+    with pytest.raises(ValueError, match=r"'gme'; did you mean 'gem'.*beta_vae, .*gem, "):
         load_method("gme")
 
 
@@ -128,6 +128,52 @@ def test_scored_images_can_be_left_out_of_the_reconstruction(nodes: str, encoded
     assert len(outputs.mu) == encoded
     assert len(outputs.reconstruction) == 4
     assert losses.get("rank") == other.get("rank")
+
+
+def test_every_rival_at_rest_is_the_vae() -> None:
+    plain = load_method("vae")
+    generator, _ = plain.build(SHAPE)
+    batch = make_batch()
+    expected = plain.generator_loss(generator, None, batch)[0]["total"]
+    at_rest = {
+        "beta_vae": {"beta": 1.0},
+        "beta_tc_vae": {"beta": 1.0},
+        "dip_vae_i": {"off_diagonal": 0.0, "diagonal": 0.0},
+        "dip_vae_ii": {"off_diagonal": 0.0, "diagonal": 0.0},
+        "hfs": {"gamma": 0.0},
+        "semi_beta_vae": {"regression_weight": 0.0},
+    }
+    for name, parameters in at_rest.items():
+        method = load_method(name, **parameters)
+        assert torch.equal(method.generator_loss(generator, None, batch)[0]["total"], expected), name
+    factor_vae = load_method("factor_vae", gamma=0.0)
+    _, critic = factor_vae.build(SHAPE)
+    assert torch.equal(factor_vae.generator_loss(generator, critic, batch)[0]["total"], expected)
+
+
+def test_the_capacity_of_the_annealed_vae_grows_with_the_steps() -> None:
+    method = load_method("annealed_vae", capacity=30.0, rise=0.5)
+    generator, _ = method.build(SHAPE)
+    for progress, capacity in ((0.0, 0.0), (0.25, 15.0), (0.5, 30.0), (1.0, 30.0)):
+        losses, _ = method.generator_loss(generator, None, make_batch(progress=progress))
+        torch.testing.assert_close(losses["distance"], (losses["kl"] - capacity).abs())
+
+
+def test_the_critic_of_the_factor_vae_finds_dependent_codes() -> None:
+    torch.manual_seed(0)
+    method = load_method("factor_vae")
+    generator, critic = method.build(SHAPE)
+    batch = make_batch(num_plain=64, num_groups=0)
+    _, outputs = method.generator_loss(generator, critic, batch)
+    outputs = outputs._replace(z=torch.randn(64, 1).expand(64, 6) + 0.1 * torch.randn(64, 6))
+    optimizer = torch.optim.Adam(critic.parameters(), 1e-3)
+    for _ in range(60):
+        losses = method.critic_loss(critic, batch, outputs)
+        optimizer.zero_grad()
+        losses["total"].backward()
+        optimizer.step()
+    assert losses["accuracy"] > 0.9
+    assert critic(outputs.z).mean() > critic(torch.randn(64, 6)).mean() + 1
 
 
 def test_the_rank_loss_warms_up_and_needs_scores() -> None:
