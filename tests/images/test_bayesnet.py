@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy.stats import kstest, somersd, spearmanr
+from scipy.stats import kstest, norm, somersd, spearmanr
 
 from graphdrl.images.bayesnet import FAINTEST, BayesNet, Node
 from graphdrl.images.faces import ATTRIBUTES, NETWORK, NUISANCES
@@ -52,6 +52,40 @@ def test_presence_can_be_raised_for_the_nodes_that_can_be_absent():
     alone = AGE_BALD.sample_independent(20_000, 5, presence=0.8)
     assert np.mean(alone[:, 0] > 0) == pytest.approx(0.8, abs=0.01)
     assert kstest(alone[:5_000, 1], "uniform").pvalue > 0.001
+
+
+CHAIN = BayesNet([Node("a"), Node("b", None, {"a": 0.6}), Node("c", None, {"b": -0.5}), Node("d")])
+
+
+def test_a_node_that_is_set_moves_what_follows_it_and_nothing_before_it():
+    free, held = CHAIN.sample(2_000, 1), CHAIN.sample(2_000, 1, {"b": 1.0})
+    np.testing.assert_array_equal(held[:, [0, 3]], free[:, [0, 3]])
+    np.testing.assert_array_equal(held[:, 1], 1)
+    assert (held[:, 2] <= free[:, 2]).all()
+    assert abs(spearmanr(held[:, 0], held[:, 2]).statistic) < 0.08  # the way from a to c leads through b
+
+
+def test_effects_worked_by_hand():
+    """a is uniform, of standard deviation 1 / sqrt(12), so from 0 to 1 the propensity of b rises by 0.6 sqrt(12).
+
+    b is the normal quantile of drive + noise of variance 1 - 0.36, hence E[b | do(a)] = Phi(drive / sqrt(2 - 0.36)).
+    """
+    effects = CHAIN.effects(("a", "b", "c", "d"), num=50_000)
+    half = 0.3 * 12**0.5
+    assert effects[0, 1] == pytest.approx(2 * norm.cdf(half / (2 - 0.36) ** 0.5) - 1, abs=0.005)
+    assert effects[0, 2] < -0.1 < effects[0, 1]  # minus times plus, along the chain
+    np.testing.assert_array_equal(np.diag(effects), 1)
+    against = [(1, 0), (2, 0), (2, 1), (0, 3), (3, 0), (3, 2)]
+    assert [effects[pair] for pair in against] == [0] * len(against)
+    np.testing.assert_array_equal(CHAIN.effects(("c", "a"), num=50_000), effects[np.ix_([2, 0], [2, 0])])
+
+
+@pytest.mark.parametrize(
+    ("do", "message"), [({"e": 1.0}, r"called 'e'; there are: a, b, c, d"), ({"a": 1.2}, r"lie in \[0, 1\]")]
+)
+def test_what_cannot_be_set_is_refused(do, message):
+    with pytest.raises(ValueError, match=message):
+        CHAIN.sample(10, 0, do)
 
 
 @pytest.mark.parametrize(
