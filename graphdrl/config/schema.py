@@ -161,11 +161,12 @@ class Config(Section):
     @model_validator(mode="before")
     @classmethod
     def _nobody_named_the_nodes(cls, values: Any) -> Any:
-        """Own images without attributes: nobody said what to look for, so nodes are discovered."""
-        if isinstance(values, dict) and "nodes" not in values and not values.get("attributes"):
+        """Nodes are named as the method does by itself; own images without attributes: nobody said what to look for."""
+        if isinstance(values, dict) and "nodes" not in values:
             data = values.get("data")
             own = isinstance(data, dict) and (data.get("path") or data.get("source") in ("folder", "photographs"))
-            return values | ({"nodes": "discovered"} if own else {})
+            nodes = "discovered" if own and not values.get("attributes") else _nodes_of(values.get("method"))
+            return values | ({"nodes": nodes} if nodes else {})
         return values
 
     @model_validator(mode="after")
@@ -175,6 +176,8 @@ class Config(Section):
         if "nodes" in self.parameters:
             raise ValueError("parameters.nodes: write nodes at the top, as in nodes=discovered")
         load_method(self.method, **self.parameters)
+        if _nodes_of(self.method) == "discovered" and self.nodes == "ranked":
+            raise ValueError(f"method {self.method} uses no scores to order its codes: take nodes=discovered")
         training = self.training
         if training.min_workers is not None and training.min_workers > training.num_workers:
             raise ValueError(
@@ -201,3 +204,12 @@ class Config(Section):
     @property
     def folder(self) -> Place:
         return self.runs / self.name
+
+
+def _nodes_of(method: Any) -> str | None:
+    """How a method names its nodes unless told otherwise; None where it says nothing, or there is no such method."""
+    from graphdrl.methods import method_classes
+
+    known = method_classes().get(method)
+    nodes = known.Parameters.model_fields.get("nodes") if known else None
+    return nodes.default if nodes else None

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from graphdrl.methods.autoencoding import Autoencoding, AutoencodingParameters
 from graphdrl.methods.base import Batch, ModelShape, register
-from graphdrl.methods.losses import critic_loss, gaussian_kl
+from graphdrl.methods.losses import gaussian_kl, told_apart
 from graphdrl.models.critic import CodeCritic
 from graphdrl.models.gem import GEM, Outputs
 
@@ -53,6 +53,4 @@ class FactorVAE(Autoencoding):
     def critic_loss(self, critic: Callable[..., Tensor], batch: Batch, outputs: Outputs) -> dict[str, Tensor]:
         codes = outputs.z[: len(batch.plain)].detach()
         permuted = codes.gather(0, batch.prior.argsort(0))
-        dependent, independent = critic(torch.cat([codes, permuted])).chunk(2)
-        accuracy = 0.5 * ((dependent > 0).float().mean() + (independent < 0).float().mean())
-        return {"total": critic_loss(dependent, independent), "accuracy": accuracy}
+        return told_apart(*critic(torch.cat([codes, permuted])).chunk(2))

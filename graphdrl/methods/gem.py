@@ -7,8 +7,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from graphdrl.methods import joint
 from graphdrl.methods.base import Batch, MethodParameters, ModelShape, register
-from graphdrl.methods.losses import critic_loss, gaussian_kl, joint_divergence, rank_loss, squared_error
+from graphdrl.methods.losses import gaussian_kl, rank_loss, squared_error
 from graphdrl.models.critic import JointCritic
 from graphdrl.models.disgraph import GraphLearner
 from graphdrl.models.gem import GEM, Outputs
@@ -29,7 +30,9 @@ class GEMParameters(MethodParameters):
         default="ranked", description="ranked: scores order the named codes; discovered: named after training"
     )
     use_graph: bool = Field(default=True, description="whether the relations enter the model")
-    graph_learner: Literal["gcn", "mixing"] = Field(default="gcn", description="mixing is the paper's A^T z")
+    graph_learner: Literal["gcn", "mixing", "refined"] = Field(
+        default="gcn", description="mixing is the paper's A^T z, refined the same along a graph that is learned"
+    )
     critic_weight: float = Field(default=1.0, ge=0, le=1000, description="weight of the joint critic's term; 0: none")
     critic_every: int = Field(default=4, ge=1, le=10_000, description="the critic plays at every n-th step")
 
@@ -74,17 +77,16 @@ class GEMMethod:
         if settings.nodes == "ranked":
             losses["rank"] = self._rank(outputs.mu[len(batch.plain) :], batch)
             total = total + settings.rank_weight * self._warmed(batch.progress) * losses["rank"]
+        if settings.graph_learner == "refined":
+            losses["contrast"] = outputs.contrast
+            total = total + losses["contrast"]
         if critic is not None:
-            losses["divergence"] = self._divergence(critic, batch, outputs)
+            losses["divergence"] = joint.divergence(critic, batch, outputs)
             total = total + settings.critic_weight * losses["divergence"]
         return {"total": total, **losses}, outputs
 
     def critic_loss(self, critic: Callable[..., Tensor], batch: Batch, outputs: Outputs) -> dict[str, Tensor]:
-        images = torch.cat([batch.plain, outputs.generated.detach()])
-        codes = torch.cat([outputs.z[: len(batch.plain)].detach(), batch.prior])
-        encoder_logits, decoder_logits = critic(images, codes).split([len(batch.plain), len(batch.prior)])
-        accuracy = 0.5 * ((encoder_logits > 0).float().mean() + (decoder_logits < 0).float().mean())
-        return {"total": critic_loss(encoder_logits, decoder_logits), "accuracy": accuracy}
+        return joint.critic_losses(critic, batch, outputs)
 
     def set_relations(self, generator: nn.Module, version: RelationsVersion) -> None:
         assert isinstance(generator, GEM), "the plain module, not an engine around it"
@@ -107,8 +109,3 @@ class GEMMethod:
     def _warmed(self, progress: float) -> float:
         warmup = self.parameters.rank_warmup
         return min(1.0, progress / warmup) if warmup else 1.0
-
-    def _divergence(self, critic: nn.Module, batch: Batch, outputs: Outputs) -> Tensor:
-        images = torch.cat([batch.plain, outputs.generated])
-        logits = critic(images, torch.cat([outputs.z[: len(batch.plain)], batch.prior]))
-        return joint_divergence(*logits.split([len(batch.plain), len(batch.prior)]))

@@ -72,6 +72,12 @@ def critic_loss(encoder_logits: Float[Tensor, " B"], decoder_logits: Float[Tenso
     return softplus(-encoder_logits).mean() + softplus(decoder_logits).mean()
 
 
+def told_apart(encoder_logits: Float[Tensor, " B"], decoder_logits: Float[Tensor, " P"]) -> dict[str, Tensor]:
+    """A critic's loss as "total", and the share of pairs that it tells apart as "accuracy"."""
+    accuracy = 0.5 * ((encoder_logits > 0).float().mean() + (decoder_logits < 0).float().mean())
+    return {"total": critic_loss(encoder_logits, decoder_logits), "accuracy": accuracy}
+
+
 def joint_divergence(encoder_logits: Float[Tensor, " B"], decoder_logits: Float[Tensor, " P"]) -> Tensor:
     """What the encoder and the decoder lower to bring their joint distributions together, given the critic's D.
 

@@ -7,43 +7,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from graphdrl.models.convolution import ResidualGCN
+from graphdrl.models.refinement import RefinedMixing
 from graphdrl.relations.edges import NodeMap
 
-GraphLearner = Literal["gcn", "mixing", "none"]
-
-
-def normalised(adjacency: Float[Tensor, "K K"]) -> Float[Tensor, "K K"]:
-    """A + I divided by the square roots of its degrees, row by row and column by column (Kipf and Welling 2017).
-
-    Weights are signed and edges directed, so the degrees are those of |A| + I, out of the row and into the column.
-    """
-    loops = adjacency + torch.eye(len(adjacency), device=adjacency.device, dtype=adjacency.dtype)
-    out_degree, in_degree = loops.abs().sum(1), loops.abs().sum(0)
-    return loops / (out_degree[:, None] * in_degree[None, :]).sqrt()
-
-
-class ResidualGCN(nn.Module):
-    """What the neighbours add to a node: two graph convolutions over values [B, K], the last layer starting at zero.
-
-    A node's features are its value times a learned vector of its own, so that nodes can differ in what they pass on;
-    all other weights are shared, hence permuting nodes, vectors and adjacency permutes the result.
-    """
-
-    def __init__(self, num_nodes: int, embedding: int = 8, hidden: int = 16) -> None:
-        super().__init__()
-        self.embeddings = nn.Parameter(torch.randn(num_nodes, embedding))
-        self.first = nn.Linear(embedding, hidden)
-        self.second = nn.Linear(hidden, hidden)
-        self.out = nn.Linear(hidden, 1)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
-
-    def forward(self, values: Float[Tensor, "B K"], adjacency: Float[Tensor, "K K"]) -> Float[Tensor, "B K"]:
-        incoming = normalised(adjacency).T  # node j hears i with the weight of the edge i -> j
-        features = values[..., None] * self.embeddings
-        features = torch.relu(self.first(incoming @ features))
-        features = torch.relu(self.second(incoming @ features))
-        return self.out(features).squeeze(-1)
+GraphLearner = Literal["gcn", "mixing", "refined", "none"]
 
 
 class Mixing(nn.Module):
@@ -81,6 +49,8 @@ class DisGraph(nn.Module):
         if not (np.abs(weights) <= 1).all():
             raise ValueError("edge weights must lie in [-1, 1]")
         self.adjacency.copy_(torch.from_numpy(weights))
+        if isinstance(self.learner, RefinedMixing):
+            self.learner.restart(self.adjacency)
 
     @torch.no_grad()
     def set_nodes(self, node_map: NodeMap) -> None:
@@ -104,6 +74,17 @@ class DisGraph(nn.Module):
         dimensions = [dim if sign else -1 for dim, sign in zip(self.dimensions.tolist(), signs, strict=True)]
         return NodeMap(tuple(dimensions), tuple(sign or 1 for sign in signs))
 
+    @property
+    def refined(self) -> Float[Tensor, "K K"]:
+        """The adjacency that the learner mixes along: its own where it refines, else the observed one."""
+        return self.learner.refined(self.adjacency) if isinstance(self.learner, RefinedMixing) else self.adjacency
+
+    def contrast(self, noise: Float[Tensor, "D Z"]) -> Tensor:
+        """What refining the graph costs (see `RefinedMixing.contrast`); 0 for the other learners."""
+        if isinstance(self.learner, RefinedMixing):
+            return self.learner.contrast(self.adjacency, noise)
+        return noise.new_zeros(())
+
     def named(self, codes: Float[Tensor, "B Z"]) -> Float[Tensor, "B K"]:
         """The values of the nodes: named codes with their sign, 0 where no dimension shows the attribute."""
         return codes[:, self.dimensions] * self.signs
@@ -121,4 +102,5 @@ class DisGraph(nn.Module):
 def _build_learner(name: GraphLearner, num_nodes: int) -> nn.Module | None:
     if name == "none" or num_nodes == 0:
         return None
-    return ResidualGCN(num_nodes) if name == "gcn" else Mixing()
+    learners = {"gcn": lambda: ResidualGCN(num_nodes), "mixing": Mixing, "refined": lambda: RefinedMixing(num_nodes)}
+    return learners[name]()

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from graphdrl.models import pretrained
+from graphdrl.models.causal_prior import CausalPrior
 from graphdrl.models.decoders import ConvDecoder
 from graphdrl.models.disgraph import DisGraph, GraphLearner
 from graphdrl.models.encoders import ConvEncoder, num_scales
@@ -26,6 +27,7 @@ class GEMConfig(BaseModel):
     """Everything that fixes a model's shape; written beside its weights.
 
     dimensions, signs: which latent dimension shows which attribute; None: the first K, or none without attributes.
+    causes: (cause, effect) among the attributes, for a prior that hangs together as they say; none: N(0, I).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -37,6 +39,7 @@ class GEMConfig(BaseModel):
     base_channels: int = Field(default=32, ge=4, le=256, description="width of the outermost convolutions")
     dimensions: tuple[int, ...] | None = None
     signs: tuple[int, ...] | None = None
+    causes: tuple[tuple[str, str], ...] = ()
 
     @model_validator(mode="after")
     def _check(self) -> "GEMConfig":
@@ -53,6 +56,9 @@ class GEMConfig(BaseModel):
             )
         if any(sign not in (-1, 1) for sign in node_map.signs):
             raise ValueError(f"signs must be -1 or 1: {list(node_map.signs)}")
+        unknown = sorted({name for edge in self.causes for name in edge} - set(self.attributes))
+        if unknown:
+            raise ValueError(f"causes name {unknown}, which are no attributes; there are: {', '.join(self.attributes)}")
         return self
 
     @property
@@ -66,14 +72,17 @@ class GEMConfig(BaseModel):
 class Outputs(NamedTuple):
     """What one training pass gives: B images encoded, the first D of them decoded, P draws from the prior decoded.
 
-    mu, logvar: [B, Z]; z: [D, Z], sampled; reconstruction: [D, 3, S, S]; generated: [P, 3, S, S].
+    mu, logvar: [B, Z]; z: [D, Z], sampled; reconstruction: [D, 3, S, S]; prior: [P, Z], the codes of the draws;
+    generated: [P, 3, S, S]. contrast: what refining the graph costs, 0 where it is not refined.
     """
 
     reconstruction: Tensor
     mu: Tensor
     logvar: Tensor
     z: Tensor
+    prior: Tensor
     generated: Tensor
+    contrast: Tensor
 
 
 class GEM(nn.Module):
@@ -95,6 +104,7 @@ class GEM(nn.Module):
         self.encoder = ConvEncoder(*shape)
         self.disgraph = DisGraph(len(config.attributes), config.graph_learner, config.node_map)
         self.decoder = ConvDecoder(*shape)
+        self.causal_prior = _causal_prior(config)
         self.register_buffer("code_mean", torch.zeros(config.num_latents))
         self.register_buffer("code_scale", torch.ones(config.num_latents))
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
@@ -107,13 +117,15 @@ class GEM(nn.Module):
         """One pass for a training step.
 
         noise: standard normal, one row for each image that is sampled and decoded, the first D; it makes the pass a
-        function of weights and inputs. prior: codes to decode for the critic, 0 rows when it does not play.
+        function of weights and inputs. prior: standard normal draws for the critic, 0 rows when it does not play.
         """
         mu, logvar = self._moments(images)
         decoded = len(noise)
         z = mu[:decoded] + torch.exp(0.5 * logvar[:decoded]) * noise
+        if self.causal_prior is not None:
+            prior = self.causal_prior(prior)
         reconstruction, generated = self._render(torch.cat([z, prior])).split([decoded, len(prior)])
-        return Outputs(reconstruction, mu, logvar, z, generated)
+        return Outputs(reconstruction, mu, logvar, z, prior, generated, self.disgraph.contrast(noise))
 
     def _moments(self, images: Tensor) -> tuple[Tensor, Tensor]:
         images = images.contiguous(memory_format=torch.channels_last)
@@ -203,9 +215,14 @@ class GEM(nn.Module):
         return self.decode(grid.flatten(0, 1)).unflatten(0, (len(codes), len(values)))
 
     def sample(self, num: int, seed: int = 0, related: bool = True) -> Float[Tensor, "B 3 S S"]:
-        """New images from the prior; `related`: named codes hang together as the relations say, if there are any."""
+        """New images from the prior; `related`: named codes hang together as the relations say, if there are any.
+
+        A causal prior, where the model has one, is drawn from as it is.
+        """
         draws = torch.randn(num, self.config.num_latents, generator=torch.Generator().manual_seed(seed))
         draws = draws.to(self._device)
+        if self.causal_prior is not None:
+            return self.decode(self.causal_prior(draws))
         if related and self.relations is not None:
             draws = self._related(draws, self.relations)
         return self.decode(self.code_mean + draws * self.code_scale)
@@ -247,3 +264,10 @@ class GEM(nn.Module):
         pretrained.fill(model, stored.weights, Path(folder))
         model.relations = stored.relations
         return model.eval()
+
+
+def _causal_prior(config: GEMConfig) -> CausalPrior | None:
+    if not config.causes:
+        return None
+    place = {name: dimension for dimension, name in enumerate(config.attributes)}
+    return CausalPrior(config.num_latents, [(place[cause], place[effect]) for cause, effect in config.causes])

@@ -2,7 +2,7 @@
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -13,7 +13,8 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
-from graphdrl.relations.edges import Edges
+from graphdrl.oracle.questions import RelateAnswer
+from graphdrl.relations.edges import DoEdges, Edges
 
 WEIGHTS, CONFIG, RELATIONS = "model.safetensors", "config.json", "relations.json"
 FORMAT = 1
@@ -76,26 +77,65 @@ def fill(module: nn.Module, weights: dict[str, Tensor], folder: Path) -> None:
 
 
 def edges_to_json(edges: Edges) -> dict[str, Any]:
-    """Edges as lists and plain values."""
-    record = {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in vars(edges).items()}
-    return record | {"attributes": list(edges.attributes)}
+    """Edges, and what was asked about them, as lists and plain values; what is not finite becomes None."""
+    record: dict[str, Any] = _plain(edges)
+    return record
 
 
 def edges_from_json(record: dict[str, Any]) -> Edges:
     """The edges of `edges_to_json`; raises ValueError on anything else."""
     try:
         attributes = tuple(str(name) for name in record["attributes"])
-        matrices = {
-            name: np.array(record[name], bool if name == "resolved" else np.float32)
-            for name in ("weights", "low", "high", "resolved", "strength", "partial")
-        }
-        edges = Edges(attributes, **matrices, estimator=str(record["estimator"]), num_scored=int(record["num_scored"]))
-    except (KeyError, TypeError, ValueError) as error:
+        beliefs = record.get("beliefs")
+        return Edges(
+            attributes,
+            **_matrices(record, attributes, "weights", "low", "high", "resolved", "strength", "partial"),
+            estimator=str(record["estimator"]),
+            num_scored=int(record["num_scored"]),
+            do=tuple(_do_from_json(one, attributes) for one in record.get("do", ())),
+            beliefs=None if beliefs is None else _beliefs_from_json(beliefs, attributes),
+        )
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"{RELATIONS} does not hold relations: {error}") from None
+
+
+def _do_from_json(record: dict[str, Any], attributes: tuple[str, ...]) -> DoEdges:
+    return DoEdges(
+        attributes,
+        **_matrices(record, attributes, "effects", "low", "high", "resolved"),
+        propagate=bool(record["propagate"]),
+        deviations=float(record["deviations"]),
+        num_images=int(record["num_images"]),
+        oracle=str(record["oracle"]),
+    )
+
+
+def _beliefs_from_json(record: dict[str, Any], attributes: tuple[str, ...]) -> RelateAnswer:
+    return RelateAnswer(
+        attributes,
+        **_matrices(record, attributes, "strength", "sign", "entropy"),
+        model=str(record["model"]),
+        prompt_version=str(record["prompt_version"]),
+        num_asked=int(record["num_asked"]),
+    )
+
+
+def _matrices(record: dict[str, Any], attributes: tuple[str, ...], *names: str) -> dict[str, Any]:
+    """Matrices [K, K] by name; None becomes NaN. Raises ValueError for one of another shape."""
+    matrices = {name: np.array(record[name], bool if name == "resolved" else np.float32) for name in names}
     for name, matrix in matrices.items():
         if matrix.shape != (len(attributes),) * 2:
-            raise ValueError(f"{RELATIONS}: {name} is {list(matrix.shape)} for {len(attributes)} attributes")
-    return edges
+            raise ValueError(f"{name} is {list(matrix.shape)} for {len(attributes)} attributes")
+    return matrices
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value):
+        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, np.ndarray):
+        known = np.isfinite(value)
+        return value.tolist() if known.all() else np.where(known, value.astype(object), None).tolist()
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value
 
 
 def _encode(record: dict[str, Any]) -> bytes:

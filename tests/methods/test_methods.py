@@ -176,6 +176,26 @@ def test_the_critic_of_the_factor_vae_finds_dependent_codes() -> None:
     assert critic(outputs.z).mean() > critic(torch.randn(64, 6)).mean() + 1
 
 
+def test_the_papers_loss_is_its_three_weighted_terms_and_the_graphs() -> None:
+    method = load_method("gem_paper", beta=2.0)
+    generator, critic = method.build(SHAPE)
+    losses, _ = method.generator_loss(generator, critic, make_batch())
+    disentangling = 3.0 * losses["reconstruction"] + 2.0 * losses["kl"]
+    torch.testing.assert_close(losses["total"], 0.6 * disentangling + 0.6 * losses["divergence"] + losses["contrast"])
+
+
+def test_the_prior_of_dear_takes_the_given_graph() -> None:
+    method = load_method("dear", causes=(("beard", "bald"),))
+    generator, critic = method.build(SHAPE)
+    losses, outputs = method.generator_loss(generator, critic, make_batch())
+    losses["total"].backward()
+    reached = generator.causal_prior.weights.grad != 0
+    assert reached.nonzero().tolist() == [[1, 0]]
+    assert len(outputs.prior) == 4
+    with pytest.raises(ValueError, match=r"causes name \['bread'\], which are no attributes"):
+        load_method("dear", causes=(("bread", "bald"),)).build(SHAPE)
+
+
 def test_the_rank_loss_warms_up_and_needs_scores() -> None:
     method = load_method("gem", rank_weight=10.0, rank_warmup=0.2, critic_weight=0.0)
     generator, _ = method.build(SHAPE)

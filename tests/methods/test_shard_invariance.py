@@ -66,7 +66,7 @@ def distance(mine: torch.Tensor, theirs: torch.Tensor) -> float:
     return float((mine - theirs).norm() / theirs.norm().clamp(min=1e-3))
 
 
-@pytest.mark.parametrize("name", ["gem", "beta_vae"])
+@pytest.mark.parametrize("name", ["gem", "beta_vae", "semi_beta_vae", "dear"])
 def test_the_mean_over_shares_is_the_whole_without_any_process(name: str) -> None:
     losses, found = gradients(name, whole_batch())
     shares = [gradients(name, share(whole_batch(), rank)) for rank in range(NUM_RANKS)]

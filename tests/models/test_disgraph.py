@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from graphdrl.models.disgraph import DisGraph, ResidualGCN, normalised
+from graphdrl.models.convolution import ResidualGCN, normalised
+from graphdrl.models.disgraph import DisGraph
 from graphdrl.relations.edges import NodeMap
 
 
