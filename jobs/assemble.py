@@ -132,7 +132,14 @@ def assemble(
         engines=engines,
         batches=Batches(
             images.images,
-            Loader(images, settings.batch_size, config.seed, context.rank, context.world_size),
+            Loader(
+                images,
+                settings.batch_size,
+                config.seed,
+                context.rank,
+                context.world_size,
+                together=2 if method.pairs else 1,
+            ),
             StepShape(settings.batch_size, settings.pair_groups, settings.group_size),
             num_latents=config.model.num_latents,
             num_attributes=len(attributes),

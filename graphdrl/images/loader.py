@@ -27,23 +27,31 @@ class Loader:
     go on from any step, with any number of ranks, and see what it would have seen.
     """
 
-    def __init__(self, image_set: ImageSet, batch_size: int, seed: int, rank: int = 0, world_size: int = 1) -> None:
-        """batch_size: images of one step over all ranks; ValueError when a rank would get none."""
+    def __init__(
+        self, image_set: ImageSet, batch_size: int, seed: int, rank: int = 0, world_size: int = 1, together: int = 1
+    ) -> None:
+        """batch_size: images of one step over all ranks. together: 2 keeps the image set's pairs side by side.
+
+        Raises ValueError when a rank would get no image, or a part of a pair.
+        """
         if not 0 <= rank < world_size:
             raise ValueError(f"rank {rank} is not one of {world_size} ranks")
         if batch_size < world_size:
             raise ValueError(f"a batch of {batch_size} images cannot be shared by {world_size} ranks: one each or more")
-        if len(image_set) == 0:
+        if len(image_set) < together:
             raise ValueError("an empty image set has no batches")
+        if together > 1 and batch_size % (world_size * together):
+            raise ValueError(f"a batch of {batch_size} images is no whole number of pairs on {world_size} ranks")
         self._images = image_set.images
         self._batch_size = batch_size
         self._part = slice(rank * batch_size // world_size, (rank + 1) * batch_size // world_size)
-        self._order = lru_cache(maxsize=2)(lambda epoch: _permutation(len(image_set), seed, epoch))
+        self._num_dealt = len(image_set) // together * together
+        self._order = lru_cache(maxsize=2)(lambda epoch: _permutation(len(image_set), seed, epoch, together))
 
     def global_rows(self, step: int) -> np.ndarray:
         """Rows of the images of a step over all ranks, int64 [batch_size]; an epoch's end may lie within."""
         places = np.arange(step * self._batch_size, (step + 1) * self._batch_size)
-        epochs, places = np.divmod(places, len(self._images))
+        epochs, places = np.divmod(places, self._num_dealt)
         return np.concatenate([self._order(int(epoch))[places[epochs == epoch]] for epoch in np.unique(epochs)])
 
     def rows(self, step: int) -> np.ndarray:
@@ -73,5 +81,6 @@ def to_uint8(images: "torch.Tensor") -> np.ndarray:
     return np.ascontiguousarray(pixels.byte().permute(0, 2, 3, 1).cpu().numpy())
 
 
-def _permutation(num: int, seed: int, epoch: int) -> np.ndarray:
-    return np.random.default_rng([seed, epoch]).permutation(num)
+def _permutation(num: int, seed: int, epoch: int, together: int) -> np.ndarray:
+    groups = np.random.default_rng([seed, epoch]).permutation(num // together)
+    return (groups[:, None] * together + np.arange(together)).ravel()

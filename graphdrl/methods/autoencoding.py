@@ -1,6 +1,7 @@
 """What the rivals have in common: every image of a step is encoded and decoded, and terms are added to the error."""
 
 from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 from pydantic import Field
@@ -22,6 +23,7 @@ class Autoencoding:
     """Base of a method without a graph: a subclass says what it adds to the reconstruction error."""
 
     parameters: AutoencodingParameters
+    pairs: ClassVar[bool] = False
 
     def __init__(self, parameters: AutoencodingParameters) -> None:
         self.parameters = parameters
@@ -41,7 +43,8 @@ class Autoencoding:
     ) -> tuple[dict[str, Tensor], Outputs]:
         images = torch.cat([batch.plain, batch.scored])
         noise = torch.cat([batch.noise_plain, batch.noise_scored])
-        outputs = generator(images, noise, batch.prior[:0])
+        num_pairs = len(batch.plain) // 2 if self.pairs else 0
+        outputs = generator(images, noise, batch.prior[:0], num_pairs)
         losses = {"reconstruction": squared_error(outputs.reconstruction, images)}
         total = self.parameters.reconstruction_weight * losses["reconstruction"]
         for name, (weight, term) in self.terms(outputs, batch).items():

@@ -70,6 +70,8 @@ class Method(Protocol):
     name: ClassVar[str]
     Parameters: ClassVar[type[MethodParameters]]
     parameters: MethodParameters
+    pairs: ClassVar[bool]
+    """Whether plain images come as pairs that share most factors: 2i and 2i + 1 are one."""
 
     def build(self, shape: ModelShape) -> tuple[GEM, nn.Module | None]:
         """Generator and critic; no critic, no second engine."""

@@ -35,6 +35,7 @@ class DEAR:
 
     name: ClassVar[str] = "dear"
     Parameters: ClassVar[type[DEARParameters]] = DEARParameters
+    pairs: ClassVar[bool] = False
 
     def __init__(self, parameters: DEARParameters) -> None:
         self.parameters = parameters

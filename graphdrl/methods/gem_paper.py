@@ -33,6 +33,7 @@ class GEMPaper:
 
     name: ClassVar[str] = "gem_paper"
     Parameters: ClassVar[type[GEMPaperParameters]] = GEMPaperParameters
+    pairs: ClassVar[bool] = False
 
     def __init__(self, parameters: GEMPaperParameters) -> None:
         self.parameters = parameters

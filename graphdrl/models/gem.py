@@ -15,6 +15,7 @@ from graphdrl.models.causal_prior import CausalPrior
 from graphdrl.models.decoders import ConvDecoder
 from graphdrl.models.disgraph import DisGraph, GraphLearner
 from graphdrl.models.encoders import ConvEncoder, num_scales
+from graphdrl.models.pairs import shared_in_pairs
 from graphdrl.models.pixels import Pixels, as_images
 from graphdrl.relations.edges import Edges, NodeMap
 from graphdrl.relations.weights import latent_correlation
@@ -112,14 +113,21 @@ class GEM(nn.Module):
     # Training -------------------------------------------------------------------------------------------------------
 
     def forward(
-        self, images: Float[Tensor, "B 3 S S"], noise: Float[Tensor, "D Z"], prior: Float[Tensor, "P Z"]
+        self,
+        images: Float[Tensor, "B 3 S S"],
+        noise: Float[Tensor, "D Z"],
+        prior: Float[Tensor, "P Z"],
+        num_pairs: int = 0,
     ) -> Outputs:
         """One pass for a training step.
 
         noise: standard normal, one row for each image that is sampled and decoded, the first D; it makes the pass a
         function of weights and inputs. prior: standard normal draws for the critic, 0 rows when it does not play.
+        num_pairs: so many pairs of images, the first ones, share what their posteriors seem to have in common.
         """
         mu, logvar = self._moments(images)
+        if num_pairs:
+            mu, logvar = shared_in_pairs(mu, logvar, num_pairs)
         decoded = len(noise)
         z = mu[:decoded] + torch.exp(0.5 * logvar[:decoded]) * noise
         if self.causal_prior is not None:

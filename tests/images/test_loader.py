@@ -74,3 +74,16 @@ def test_shares_that_cannot_be_are_refused(kwargs, message):
 def test_an_empty_set_is_refused():
     with pytest.raises(ValueError, match="empty"):
         Loader(ImageSet(IMAGES[:0], ()), 4, 0)
+
+
+def test_pairs_stay_side_by_side_and_every_epoch_shows_each_once():
+    loader = Loader(IMAGE_SET, 4, seed=4, together=2)
+    stream = np.concatenate([loader.rows(step) for step in range(11)]).reshape(2, 11, 2)  # the odd image is left out
+    assert all(sorted(epoch[:, 0]) == list(range(0, NUM - 1, 2)) for epoch in stream)
+    np.testing.assert_array_equal(stream[..., 1], stream[..., 0] + 1)
+    assert not np.array_equal(stream[0], stream[1])
+
+
+def test_ranks_get_whole_pairs():
+    with pytest.raises(ValueError, match="a batch of 6 images is no whole number of pairs on 2 ranks"):
+        Loader(IMAGE_SET, 6, seed=0, world_size=2, together=2)
