@@ -18,11 +18,7 @@ from jobs.assemble import attributes_of
 def check_job(config: Config) -> None:
     """Raises ValueError for a training that could not be carried through."""
     check_storage(config)
-    folder = config.data.path
-    if folder is not None and not find_image_files(folder):
-        raise ValueError(
-            f"folder {str(folder)!r} has no image files (their names end in {', '.join(sorted(SUFFIXES))})"
-        )
+    _check_path(config)
     attributes = attributes_of(config)
     if config.oracle.engine != "none":
         check_attributes(attributes, config.oracle.model)
@@ -39,6 +35,17 @@ def check_job(config: Config) -> None:
     shape = StepShape(training.batch_size, training.pair_groups, training.group_size)
     for number in range(workers if training.min_workers is None else training.min_workers, workers + 1):
         shape.check(number)
+
+
+def _check_path(config: Config) -> None:
+    """Images that are read must be there: those of a folder, or a published file."""
+    path = config.data.path
+    if path is None:
+        return
+    if config.data.source != "folder" and not path.is_file():
+        raise ValueError(f"there is no file {str(path)!r} to read the images of {config.data.source} from")
+    if config.data.source == "folder" and not find_image_files(path):
+        raise ValueError(f"folder {str(path)!r} has no image files (their names end in {', '.join(sorted(SUFFIXES))})")
 
 
 def check_storage(config: Config) -> None:

@@ -80,28 +80,28 @@ def measured(model: GEM, config: Config, test: ImageSet) -> dict[str, float | st
 
 
 def known_relations(config: Config) -> np.ndarray | None:
-    """The population value of the run's estimator on clean factors [K, K]; None where nobody knows the network.
+    """The population value of the run's estimator on clean factors [K, K]; None where nobody knows the factors.
 
-    Raises nothing for attributes that the network does not draw: then there is no truth either.
+    Raises nothing for attributes that are none of the factors: then there is no truth either.
     """
     source = load_source(config.data.source, **source_parameters(config))
-    network = source.network
-    attributes = attributes_of(config)
-    if network is None or any(name not in network.nodes for name in attributes):
+    factors, attributes = source.factor_names, attributes_of(config)
+    if any(name not in factors for name in attributes):
         return None
-    columns = [network.nodes.index(name) for name in attributes]
+    columns = [factors.index(name) for name in attributes]
     return true_relations(
-        HIGHEST_GRADE * network.sample(_TRUTH_DRAWS, config.seed)[:, columns], config.relations.estimator
+        HIGHEST_GRADE * source.sample(_TRUTH_DRAWS, config.seed)[:, columns], config.relations.estimator
     )
 
 
 def held_out_images(config: Config, independent: bool = True) -> ImageSet | None:
-    """Images that training never saw, of independently drawn factors; None where factors are unknown.
+    """Images drawn anew, of independently drawn factors; None where factors are unknown.
 
+    Training never saw them, but for those points of a grid that both draws happen to hold.
     independent: False draws them as the training images were drawn.
     """
     source = load_source(config.data.source, **source_parameters(config))
-    if source.network is None or not config.data.num_test:
+    if not source.factor_names or not config.data.num_test:
         return None
     return source.draw(config.data.num_test, config.data.image_size, config.seed + _TEST_SEED, independent)
 

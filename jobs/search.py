@@ -130,7 +130,7 @@ def _check_trial(search: SearchConfig, config: Config) -> None:
             f"{training.checkpoint_every} of {training.steps} steps there is none before the end: checkpoint more "
             "often, or take scheduler: none"
         )
-    if search.objective in LABELLED and load_source(config.data.source, **source_parameters(config)).network is None:
+    if search.objective in LABELLED and not load_source(config.data.source, **source_parameters(config)).factor_names:
         raise ConfigError(
             f"objective: {search.objective} needs images whose factors are known, and those of data.source="
             f"{config.data.source} have none: take elbo, udr or oracle_disentanglement"

@@ -205,7 +205,7 @@ def _draw_validation(search: SearchConfig, config: Config, images: ImageSet, fol
     if (folder / MANIFEST).exists():
         return
     source = load_source(config.data.source, **source_parameters(config))
-    if source.network is not None:
+    if source.factor_names:
         drawn = source.draw(search.num_validation, config.data.image_size, config.seed + _VALIDATION_SEED, True)
     else:
         rows = np.sort(np.random.default_rng((config.seed, 3)).permutation(len(images))[: search.num_validation])

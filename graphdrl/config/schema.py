@@ -10,6 +10,9 @@ from graphdrl.storage import Place, place
 Kept = Annotated[Place, PlainValidator(place), PlainSerializer(str)]
 """A folder, or an address such as s3://bucket/runs."""
 
+_READ_A_FILE = ("sprites", "solids", "mpi3d")
+"""Sources whose data.path is a published file, not a folder of images."""
+
 
 class Section(BaseModel):
     """Closed and immutable: an unknown key is an error, and nothing changes after the check."""
@@ -20,10 +23,12 @@ class Section(BaseModel):
 class DataConfig(Section):
     """Which images."""
 
-    source: Literal["faces", "avatars", "folder", "photographs"] = Field(
-        "faces", description="where images come from; with a data.path it is folder"
+    source: Literal["faces", "avatars", "folder", "photographs", "sprites", "solids", "mpi3d"] = Field(
+        "faces", description="where images come from; with a data.path that no other source reads it is folder"
     )
-    path: Path | None = Field(None, description="folder of image files, for source: folder")
+    path: Path | None = Field(
+        None, description="folder of image files, for source: folder; published file, for sprites, solids, mpi3d"
+    )
     image_size: int = Field(64, ge=32, le=512, description="pixels a side; a power of two")
     num_images: int | None = Field(12_000, ge=8, description="images to draw; null: all that the folder has")
     num_test: int = Field(
@@ -34,7 +39,7 @@ class DataConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _path_means_folder(cls, values: Any) -> Any:
-        if isinstance(values, dict) and values.get("path"):
+        if isinstance(values, dict) and values.get("path") and values.get("source") not in _READ_A_FILE:
             return {"num_images": None} | values | {"source": "folder", "num_test": 0}
         return values
 
@@ -44,9 +49,9 @@ class DataConfig(Section):
             raise ValueError(f"image_size must be a power of two, not {self.image_size}; take 64, 128 or 256")
         if self.source == "folder" and self.path is None:
             raise ValueError("source: folder needs data.path=DIR")
-        from graphdrl.images.sources import source_class  # the registries compute; the tree alone does not load them
+        from graphdrl.images.sources import load_source  # the registries compute; the tree alone does not load them
 
-        source_class(self.source).Parameters(**self.parameters, **({"path": self.path} if self.path else {}))
+        load_source(self.source, **self.parameters, **({"path": self.path} if self.path else {}))
         return self
 
 
@@ -164,7 +169,10 @@ class Config(Section):
         """Nodes are named as the method does by itself; own images without attributes: nobody said what to look for."""
         if isinstance(values, dict) and "nodes" not in values:
             data = values.get("data")
-            own = isinstance(data, dict) and (data.get("path") or data.get("source") in ("folder", "photographs"))
+            own = isinstance(data, dict) and (
+                data.get("source") in ("folder", "photographs")
+                or (data.get("path") and data.get("source") not in _READ_A_FILE)
+            )
             nodes = "discovered" if own and not values.get("attributes") else _nodes_of(values.get("method"))
             return values | ({"nodes": nodes} if nodes else {})
         return values

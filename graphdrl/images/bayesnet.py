@@ -80,9 +80,9 @@ class BayesNet:
         return tuple(self._columns)
 
     @property
-    def edges(self) -> list[tuple[str, str, float]]:
+    def edges(self) -> tuple[tuple[str, str, float], ...]:
         """(parent, child, weight) of every dependency."""
-        return [(parent, node.name, weight) for node in self._nodes for parent, weight in node.parents.items()]
+        return tuple((parent, node.name, weight) for node in self._nodes for parent, weight in node.parents.items())
 
     def sample(self, num: int, seed: int, do: Mapping[str, float] | None = None) -> np.ndarray:
         """Values float32 [num, F] of the joint distribution; the first rows do not depend on `num`.

@@ -54,11 +54,11 @@ def prepare(name: str, parameters: Mapping[str, Any], num: int | None, size: int
 
 
 def _fingerprint(settings: list[Any], own_images: str | None) -> str:
-    """Changes with all that the images depend on: the settings, the code that draws, the files of a folder."""
+    """Changes with all that the images depend on: the settings, the code that draws, the files that are read."""
     digest = hashlib.blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=8)
     for path in sorted(_ROOM.rglob("*.py")):
         digest.update(path.read_bytes())
-    for path in sorted(Path(own_images).rglob("*")) if own_images else ():
+    for path in [Path(own_images), *sorted(Path(own_images).rglob("*"))] if own_images else ():
         status = path.stat()
         digest.update(f"{path}:{status.st_size}:{status.st_mtime_ns}".encode())
     return digest.hexdigest()

@@ -8,7 +8,7 @@ for half a file.
 import errno
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from graphdrl.images.sources.base import ImageSet, load_source
+from graphdrl.images.sources.base import ImageSet
 
 FORMAT = 1
 MANIFEST, RELATIONS = "manifest.json", "relations.parquet"
@@ -44,7 +44,7 @@ class Shard(BaseModel):
 class Manifest(BaseModel):
     """What a folder of shards holds.
 
-    source, parameters, seed: where the images came from, when it is known; the network is found again through them.
+    source, parameters, seed: where the images came from, when it is known.
     complete: False while shards are still to be written.
     """
 
@@ -93,8 +93,8 @@ def write_shards(
         names=image_set.names,
         skipped=image_set.skipped,
     )
-    if image_set.network is not None:
-        relations = _relations(image_set.network.edges)
+    if image_set.relations:
+        relations = _relations(image_set.relations)
         _write(folder / RELATIONS, lambda file: pq.write_table(relations, file), relations.nbytes)
     for start in range(0, len(image_set), rows_per_shard):
         rows = slice(start, min(start + rows_per_shard, len(image_set)))
@@ -154,9 +154,6 @@ def read_shards(folder: Path, allow_partial: bool = False) -> ImageSet:
         if factors is not None:
             factors[rows] = _columns(table, "factor", manifest.factor_names)
         ids += table["image_id"].to_pylist()
-    network = None
-    if manifest.source is not None and (folder / RELATIONS).exists():
-        network = load_source(manifest.source, **manifest.parameters).network
     return ImageSet(
         images,
         tuple(ids),
@@ -164,23 +161,23 @@ def read_shards(folder: Path, allow_partial: bool = False) -> ImageSet:
         grades=grades,
         factors=factors,
         factor_names=manifest.factor_names,
-        network=network,
+        relations=read_relations(folder),
         names=manifest.names[:num],
         skipped=manifest.skipped,
     )
 
 
-def read_relations(folder: Path) -> list[tuple[str, str, float]]:
+def read_relations(folder: Path) -> tuple[tuple[str, str, float], ...]:
     """(parent, child, weight) of the network that the images were drawn from; empty when it is not known."""
     path = folder / RELATIONS
     if not path.exists():
-        return []
+        return ()
     with _damage_named(path):
         table = pq.read_table(path, columns=["parent", "child", "weight"])
-    return [(row["parent"], row["child"], row["weight"]) for row in table.to_pylist()]
+    return tuple((row["parent"], row["child"], row["weight"]) for row in table.to_pylist())
 
 
-def _relations(edges: list[tuple[str, str, float]]) -> pa.Table:
+def _relations(edges: Sequence[tuple[str, str, float]]) -> pa.Table:
     schema = pa.schema([("parent", pa.string()), ("child", pa.string()), ("weight", pa.float64())])
     return pa.Table.from_pylist([dict(zip(schema.names, edge, strict=True)) for edge in edges], schema)
 

@@ -75,7 +75,8 @@ def test_set_carries_attributes_grades_and_nuisances(style):
     assert drawn.images.dtype == np.uint8
     assert drawn.grades.shape == (5, len(style.attributes))
     assert drawn.factors.shape == (5, len(drawn.factor_names))
-    assert drawn.network.nodes == drawn.attributes == style.attributes
+    assert drawn.attributes == style.attributes
+    assert drawn.relations == PortraitNet(style).edges
     assert set(style.attributes) <= set(ATTRIBUTES)
     np.testing.assert_array_equal(drawn.factors[:, : len(style.attributes)], drawn.grades)
 
@@ -144,6 +145,8 @@ def test_source_is_found_by_name_and_draws_its_style():
     assert not source.graded
     drawn = source.draw(2, 16, seed=2)
     assert drawn.attributes == source.attributes
+    assert drawn.factor_names == source.factor_names
+    np.testing.assert_array_equal(drawn.factors, source.sample(2, seed=2))
     np.testing.assert_array_equal(drawn.images, avatars.draw(2, 16, 2, style="personas").images)
 
 

@@ -21,7 +21,7 @@ def test_a_sample_is_a_function_of_the_seed_and_its_first_rows_not_of_its_length
 
 def test_parents_may_stand_after_their_children_and_columns_keep_the_order_given():
     assert AGE_BALD.nodes == ("bald", "age", "light")
-    assert AGE_BALD.edges == [("age", "bald", 0.6)]
+    assert AGE_BALD.edges == (("age", "bald", 0.6),)
     values = AGE_BALD.sample(20_000, 0)
     assert spearmanr(values[:, 0], values[:, 1]).statistic > 0.3
     assert abs(spearmanr(values[:, 0], values[:, 2]).statistic) < 0.03

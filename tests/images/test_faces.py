@@ -74,7 +74,9 @@ def test_the_source_hands_out_images_with_their_truth():
     np.testing.assert_array_equal(drawn.images, render(drawn.factors, 32))
     assert len(set(drawn.ids)) == 40
     assert drawn.ids == source.draw(40, 32, 1).ids
-    assert drawn.network is source.network
+    assert drawn.relations == NETWORK.edges
+    assert drawn.factor_names == source.factor_names
+    np.testing.assert_array_equal(drawn.factors, source.sample(40, 1))
 
 
 def test_the_source_draws_rare_attributes_more_often_when_told():

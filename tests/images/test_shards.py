@@ -47,16 +47,16 @@ def test_an_image_set_comes_back_as_it_was(faces, tmp_path):
 def test_the_relations_lie_beside_the_images(faces, tmp_path):
     write_shards(faces, tmp_path, source="faces")
     assert read_relations(tmp_path) == NETWORK.edges
-    assert read_shards(tmp_path).network.edges == NETWORK.edges
+    assert read_shards(tmp_path).relations == NETWORK.edges
 
 
 def test_images_of_which_nothing_is_known_come_back_alone(noise, tmp_path):
     skipped = (("broken.png", "is empty"),)
     write_shards(ImageSet(noise.images, noise.ids, attributes=("hat",), skipped=skipped), tmp_path)
     back = read_shards(tmp_path)
-    assert (back.attributes, back.grades, back.factors, back.network) == (("hat",), None, None, None)
+    assert (back.attributes, back.grades, back.factors, back.relations) == (("hat",), None, None, ())
     assert back.skipped == skipped
-    assert read_relations(tmp_path) == []
+    assert read_relations(tmp_path) == ()
 
 
 def test_nothing_but_whole_files_is_left(faces, tmp_path):

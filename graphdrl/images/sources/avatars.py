@@ -48,9 +48,13 @@ class AvatarsSource:
         return self._style.attributes
 
     @property
-    def network(self) -> PortraitNet:
-        """What the avatars are drawn from."""
-        return PortraitNet(self._style)
+    def factor_names(self) -> tuple[str, ...]:
+        """The attributes, then the nuisances."""
+        return self._style.attributes + NUISANCES
+
+    def sample(self, num: int, seed: int) -> np.ndarray:
+        """Factors float32 [num, F]: visible grades from a `PortraitNet`, and nuisances."""
+        return _factors(PortraitNet(self._style), num, seed)
 
     def draw(self, num: int | None, size: int, seed: int, independent: bool = False) -> ImageSet:
         """`num` avatars of `size` x `size` pixels; they can be drawn without end, so `num` must be given."""
@@ -68,18 +72,25 @@ def draw(num: int, size: int, seed: int, independent: bool = False, style: str =
     """
     drawings = _known(style)
     network = PortraitNet(drawings)
-    grades = network.sample_independent(num, seed) if independent else network.sample(num, seed)
-    nuisances = np.random.default_rng([seed, 1]).random((num, len(NUISANCES)), np.float32)
+    factors = _factors(network, num, seed, independent)
+    grades, nuisances = np.split(factors, [len(drawings.attributes)], axis=1)
     images = render(drawings, grades, nuisances, size, seed)
     return ImageSet(
         images,
         image_ids(images),
         attributes=drawings.attributes,
         grades=grades,
-        factors=np.concatenate([grades, nuisances], axis=1),
+        factors=factors,
         factor_names=drawings.attributes + NUISANCES,
-        network=network,
+        relations=network.edges,
     )
+
+
+def _factors(network: PortraitNet, num: int, seed: int, independent: bool = False) -> np.ndarray:
+    """Grades and nuisances float32 [num, F]."""
+    grades = network.sample_independent(num, seed) if independent else network.sample(num, seed)
+    nuisances = np.random.default_rng([seed, 1]).random((num, len(NUISANCES)), np.float32)
+    return np.concatenate([grades, nuisances], axis=1)
 
 
 def write_folder(folder: Path, num: int, size: int, seed: int, style: str = HELD_OUT_STYLES[0]) -> list[Path]:

@@ -8,8 +8,6 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from graphdrl.images.bayesnet import BayesNet
-
 
 @dataclass(frozen=True)
 class ImageSet:
@@ -20,7 +18,7 @@ class ImageSet:
     attributes: the K names that can be asked of the images; empty where none are given.
     grades: float32 [N, K] in [0, 1], the true strength of each attribute, or None.
     factors: float32 [N, F] in [0, 1], attributes and nuisances as drawn, named by `factor_names`, or None.
-    network: what the factors were drawn from, or None.
+    relations: (parent, child, weight) of the Bayesian network that the factors were drawn from; empty without one.
     names: the file that each image was read from; empty where images are drawn.
     skipped: (name, reason) of every file that could not be read.
     """
@@ -31,7 +29,7 @@ class ImageSet:
     grades: np.ndarray | None = None
     factors: np.ndarray | None = None
     factor_names: tuple[str, ...] = ()
-    network: BayesNet | None = None
+    relations: tuple[tuple[str, str, float], ...] = ()
     names: tuple[str, ...] = ()
     skipped: tuple[tuple[str, str], ...] = ()
 
@@ -63,14 +61,21 @@ class Source(Protocol):
         ...
 
     @property
-    def network(self) -> BayesNet | None:
-        """What the images are drawn from, or None when nobody knows."""
+    def factor_names(self) -> tuple[str, ...]:
+        """Names of the F factors that images are drawn from, attributes among them; empty when nobody knows them."""
+        ...
+
+    def sample(self, num: int, seed: int) -> np.ndarray:
+        """Factors float32 [num, F] in [0, 1] with the dependences that `draw` draws them with: their population.
+
+        True relations are those of a large sample.
+        """
         ...
 
     def draw(self, num: int | None, size: int, seed: int, independent: bool = False) -> ImageSet:
         """`num` images of `size` x `size` pixels, the same for the same seed; None: all that there are.
 
-        independent: draw the attributes without their dependences (sources with a network only).
+        independent: draw the attributes without their dependences (sources that know their factors only).
         """
         ...
 
@@ -80,8 +85,21 @@ SOURCES: dict[str, str] = {
     "avatars": "graphdrl.images.sources.avatars:AvatarsSource",
     "folder": "graphdrl.images.sources.folder:FolderSource",
     "photographs": "graphdrl.images.sources.photographs:PhotographsSource",
+    "sprites": "graphdrl.images.sources.sprites:SpritesSource",
+    "solids": "graphdrl.images.sources.solids:SolidsSource",
+    "mpi3d": "graphdrl.images.sources.mpi3d:Mpi3dSource",
 }
 """Name of a source -> module:class; a new source is one file and one line here."""
+
+
+class UnknownFactors:
+    """Part of a source whose images were not drawn from factors: there are none to name or to sample."""
+
+    factor_names: ClassVar[tuple[str, ...]] = ()
+
+    def sample(self, num: int, seed: int) -> np.ndarray:
+        """Nothing, float32 [num, 0]."""
+        return np.empty((num, 0), np.float32)
 
 
 def source_class(name: str) -> type[Any]:

@@ -2,9 +2,9 @@
 
 from typing import ClassVar
 
+import numpy as np
 from pydantic import Field
 
-from graphdrl.images.bayesnet import BayesNet
 from graphdrl.images.faces import ATTRIBUTES, NETWORK, render
 from graphdrl.images.ids import image_ids
 from graphdrl.images.sources.base import ImageSet, SourceParameters
@@ -32,15 +32,19 @@ class FacesSource:
         return ATTRIBUTES
 
     @property
-    def network(self) -> BayesNet:
-        """What the faces are drawn from."""
-        return NETWORK
+    def factor_names(self) -> tuple[str, ...]:
+        """The attributes, then the nuisances."""
+        return NETWORK.nodes
+
+    def sample(self, num: int, seed: int) -> np.ndarray:
+        """Factors float32 [num, F] from `NETWORK`."""
+        return NETWORK.sample(num, seed)
 
     def draw(self, num: int | None, size: int, seed: int, independent: bool = False) -> ImageSet:
         """`num` faces of `size` x `size` pixels; they can be drawn without end, so `num` must be given."""
         if num is None:
             raise ValueError("faces are drawn without end: say how many")
-        factors = NETWORK.sample_independent(num, seed, self._presence) if independent else NETWORK.sample(num, seed)
+        factors = NETWORK.sample_independent(num, seed, self._presence) if independent else self.sample(num, seed)
         images = render(factors, size)
         return ImageSet(
             images,
@@ -49,5 +53,5 @@ class FacesSource:
             grades=factors[:, : len(ATTRIBUTES)],
             factors=factors,
             factor_names=NETWORK.nodes,
-            network=NETWORK,
+            relations=NETWORK.edges,
         )

@@ -8,7 +8,7 @@ import numpy as np
 
 from graphdrl.images.checks import FORMATS, find_image_files, read_images
 from graphdrl.images.ids import image_ids
-from graphdrl.images.sources.base import ImageSet, SourceParameters
+from graphdrl.images.sources.base import ImageSet, SourceParameters, UnknownFactors
 
 
 class FolderParameters(SourceParameters):
@@ -18,13 +18,12 @@ class FolderParameters(SourceParameters):
     attributes: tuple[str, ...] = ()
 
 
-class FolderSource:
+class FolderSource(UnknownFactors):
     """Image files of any size, cut to their centre square."""
 
     name: ClassVar[str] = "folder"
     Parameters: ClassVar[type[SourceParameters]] = FolderParameters
     graded: ClassVar[bool] = False
-    network: ClassVar[None] = None
 
     def __init__(self, parameters: FolderParameters) -> None:
         self._path = parameters.path

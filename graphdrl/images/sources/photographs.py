@@ -9,7 +9,7 @@ from PIL import Image
 
 from graphdrl.images.checks import read_image
 from graphdrl.images.ids import image_id
-from graphdrl.images.sources.base import ImageSet, SourceParameters
+from graphdrl.images.sources.base import ImageSet, SourceParameters, UnknownFactors
 
 PHOTOGRAPHS = (
     ("skimage.data", "astronaut.png"),
@@ -31,13 +31,12 @@ class PhotographsParameters(SourceParameters):
     """Nothing to set."""
 
 
-class PhotographsSource:
+class PhotographsSource(UnknownFactors):
     """Square patches at random places and scales, half of them mirrored."""
 
     name: ClassVar[str] = "photographs"
     Parameters: ClassVar[type[SourceParameters]] = PhotographsParameters
     graded: ClassVar[bool] = False
-    network: ClassVar[None] = None
 
     def __init__(self, parameters: PhotographsParameters) -> None:
         self._photographs = _photographs
