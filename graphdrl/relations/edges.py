@@ -4,7 +4,33 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from graphdrl.oracle.questions import Scores
+from graphdrl.oracle.questions import RelateAnswer, Scores
+from graphdrl.relations.table import Evidence, Relation, rows
+
+
+@dataclass(frozen=True)
+class DoEdges:
+    """Effects among K attributes; entry [i, j] is E[change of j's grade | do(node i one standard deviation up)].
+
+    effects: float32 [K, K], in grades of 0..5. The diagonal is what a node does to its own attribute. NaN where no node
+        shows i, or the oracle could not grade j.
+    low, high: float32 [K, K], the 95 % interval over images.
+    resolved: bool [K, K], intervals that keep clear of 0 after the false-discovery-rate control; never the diagonal.
+    propagate: whether the moved node took its neighbours along, each by the weight of the edge that leads to it
+        (True), or was moved alone (False: does an edit leave j alone?).
+    deviations: how far up and down a node was moved, in standard deviations of the aggregate code.
+    num_images: that were moved. oracle: whose grades; see `oracle.identity.model_key`.
+    """
+
+    attributes: tuple[str, ...]
+    effects: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    resolved: np.ndarray
+    propagate: bool
+    deviations: float
+    num_images: int
+    oracle: str = ""
 
 
 @dataclass(frozen=True)
@@ -16,6 +42,8 @@ class Edges:
     resolved: bool [K, K], edges whose interval keeps clear of 0 after the false-discovery-rate control.
     strength: float32 [K, K], symmetric (Kendall's tau-b).
     partial: float32 [K, K], predictive weight of i for j given all the other attributes.
+    do: what a model does when its nodes are moved, once it was asked; they belong to that model and to no other.
+    beliefs: what a multimodal model thinks of the same attributes without looking, once it was asked.
     """
 
     attributes: tuple[str, ...]
@@ -27,6 +55,21 @@ class Edges:
     partial: np.ndarray
     estimator: str
     num_scored: int
+    do: tuple[DoEdges, ...] = ()
+    beliefs: RelateAnswer | None = None
+
+    def table(self) -> list[Relation]:
+        """All that is known of every pair of attributes, in both directions, a row for each source."""
+        kinds = [
+            Evidence("data", self.estimator, self.weights, self.low, self.high, self.resolved),
+            Evidence("partial", "partial", self.partial),
+        ]
+        if self.beliefs is not None:
+            kinds.append(Evidence("belief", self.beliefs.model, self.beliefs.weights))
+        for one in self.do:
+            measure = "with its neighbours" if one.propagate else "alone"
+            kinds.append(Evidence("do", measure, one.effects, one.low, one.high, one.resolved))
+        return list(rows(self.attributes, kinds))
 
     def adjacency(self) -> np.ndarray:
         """Weights of the resolved edges, 0 elsewhere: what the graph in the model is made of."""

@@ -94,16 +94,26 @@ def interval(point: np.ndarray, draws: np.ndarray, support: np.ndarray) -> tuple
     hardly depends on its size. So the interval stays in [-1, 1], a rare attribute gets the width that its few images
     deserve, and p-values go below 1 / D, which the false-discovery control over K (K - 1) edges needs.
     """
+    low, high, p_values = student(_fisher(point), _fisher(draws), support)
+    return np.tanh(low), np.tanh(high), p_values
+
+
+def student(centre: np.ndarray, draws: np.ndarray, support: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """95 % interval (low, high) and two-sided p-value of each value [K, K], by the spread of draws [D, K, K].
+
+    Student's t with `support - 1` [K, K] degrees of freedom, on whatever scale `centre` and `draws` are.
+    """
     freedom = np.maximum(support - 1.0, 1.0)
-    centre = np.arctanh(np.clip(point, -_ALMOST_ONE, _ALMOST_ONE))
-    spread = np.arctanh(np.clip(draws, -_ALMOST_ONE, _ALMOST_ONE)).std(axis=0, ddof=1) * np.sqrt(
-        (freedom + 1) / freedom
-    )
+    spread = draws.std(axis=0, ddof=1) * np.sqrt((freedom + 1) / freedom)
     reach = stdtrit(freedom, (1 + CONFIDENCE) / 2) * spread
-    # No spread at all: either nothing varies there (0 in every draw), or the order of one attribute is that of the
-    # other.
+    # No spread at all: either nothing varies there (0 in every draw), or all draws agree, as where the order of one
+    # attribute is that of the other.
     distance = np.divide(np.abs(centre), spread, out=np.where(centre == 0, 0.0, np.inf), where=spread > 0)
-    return np.tanh(centre - reach), np.tanh(centre + reach), 2 * stdtr(freedom, -distance)
+    return centre - reach, centre + reach, 2 * stdtr(freedom, -distance)
+
+
+def _fisher(weights: np.ndarray) -> np.ndarray:
+    return np.arctanh(np.clip(weights, -_ALMOST_ONE, _ALMOST_ONE))
 
 
 def accepted(p_values: np.ndarray, rate: float = FALSE_DISCOVERY_RATE) -> np.ndarray:

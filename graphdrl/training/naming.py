@@ -19,8 +19,9 @@ import torch
 from scipy.optimize import linear_sum_assignment
 
 from graphdrl.images import to_float, to_uint8
+from graphdrl.oracle.asking import as_answered
 from graphdrl.oracle.protocol import Busy, Oracle
-from graphdrl.oracle.questions import Answer, Ask, NameAnswer, NameQuestion, Question
+from graphdrl.oracle.questions import Answer, Ask, NameAnswer, NameQuestion, Question, ScoreSource
 from graphdrl.relations.edges import NodeMap
 from graphdrl.training.context import TrainContext
 from graphdrl.training.engine import Engine
@@ -54,10 +55,23 @@ class NamedDimension:
     agreement: float = 0.0
 
 
-def questions_along(strips: np.ndarray, attributes: tuple[str, ...], client: str) -> Iterator[Question]:
+def questions_along(
+    strips: np.ndarray, attributes: tuple[str, ...], client: str, source: ScoreSource = "traversal"
+) -> Iterator[Question]:
     """What to ask about traversals uint8 [Z, V, B, H, W, 3]: one question for each of the Z dimensions."""
     for strip in strips:
-        yield Question(strip.reshape(-1, *strip.shape[2:]), attributes, "traversal", client)
+        yield Question(strip.reshape(-1, *strip.shape[2:]), attributes, source, client)
+
+
+def graded_along(
+    oracle: Oracle, strips: np.ndarray, attributes: tuple[str, ...], client: str, source: ScoreSource = "traversal"
+) -> np.ndarray:
+    """Grades [Z, V, B, K] of traversals uint8 [Z, V, B, H, W, 3]; waits for the answers, asks a busy oracle again.
+
+    NaN where an answer was malformed. Raises OracleError when the oracle fails.
+    """
+    answers = dict(as_answered(oracle, questions_along(strips, attributes, client, source)))
+    return expected_grades([answers[number] for number in range(len(strips))], strips)
 
 
 def expected_grades(answers: Sequence[Answer], strips: np.ndarray) -> np.ndarray:

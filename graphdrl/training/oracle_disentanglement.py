@@ -10,9 +10,8 @@ import torch
 from graphdrl.images import to_uint8
 from graphdrl.metrics.oracle_disentanglement import moves, oracle_disentanglement
 from graphdrl.models import GEM
-from graphdrl.oracle.asking import as_answered
 from graphdrl.oracle.protocol import Oracle
-from graphdrl.training.naming import expected_grades, questions_along
+from graphdrl.training.naming import graded_along
 
 ENDS = (-2.0, 2.0)
 """Where a node is put, in standard deviations of the aggregate code."""
@@ -32,8 +31,7 @@ def measure_oracle_disentanglement(
             f"oracle disentanglement compares attributes and there are {len(attributes)}: name two at least"
         )
     strips = traversals(model, images)
-    answers = dict(as_answered(oracle, questions_along(strips, attributes, client)))
-    expected = expected_grades([answers[number] for number in range(len(strips))], strips)
+    expected = graded_along(oracle, strips, attributes, client)
     return oracle_disentanglement(moves(expected), _owners(model, attributes))
 
 

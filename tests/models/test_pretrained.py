@@ -1,6 +1,7 @@
 """A model survives its files, and damaged files are named in one sentence."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ from safetensors.torch import save_file
 
 import graphdrl
 from graphdrl.models import GEM, GEMConfig
-from graphdrl.relations.edges import Edges, NodeMap
+from graphdrl.oracle.questions import RelateAnswer
+from graphdrl.relations.edges import DoEdges, Edges, NodeMap
 
 
 def build() -> GEM:
@@ -49,6 +51,36 @@ def test_what_is_loaded_is_what_was_saved(tmp_path: Path, edges: Edges) -> None:
     assert torch.equal(loaded.sample(2), model.sample(2))
     for name, value in vars(edges).items():
         np.testing.assert_array_equal(getattr(loaded.relations, name), value)
+
+
+def test_do_edges_and_beliefs_are_stored_with_the_relations(tmp_path: Path, edges: Edges) -> None:
+    effects = np.array([[0.9, 0.25], [np.nan, np.nan]], np.float32)
+    moved = DoEdges(edges.attributes, effects, effects - 1, effects + 1, effects > 0.5, True, 2.0, 32, "a-grader")
+    beliefs = RelateAnswer(edges.attributes, *(np.full((2, 2), x, np.float32) for x in (4, 1, 0.5)), "m", "p1", 4)
+    model = build()
+    model.set_relations(replace(edges, do=(moved,), beliefs=beliefs), NodeMap.ranked(2))
+    model.save_pretrained(tmp_path)
+
+    json.loads((tmp_path / "relations.json").read_text(), parse_constant=pytest.fail)  # NaN is no JSON
+    loaded = GEM.from_pretrained(tmp_path).relations
+    assert loaded.table() == model.relations.table()
+    for stored, kept in ((moved, loaded.do[0]), (beliefs, loaded.beliefs)):
+        for name, value in vars(stored).items():
+            np.testing.assert_array_equal(getattr(kept, name), value)
+
+
+@pytest.mark.parametrize("damage", [{"effects": [[1.0]]}, {"low": "none"}, {"deviations": None}])
+def test_damaged_do_edges(tmp_path: Path, edges: Edges, damage: dict) -> None:
+    effects = np.zeros((2, 2), np.float32)
+    moved = DoEdges(edges.attributes, effects, effects, effects, effects > 0, True, 2.0, 32)
+    model = build()
+    model.set_relations(replace(edges, do=(moved,)), NodeMap.ranked(2))
+    model.save_pretrained(tmp_path)
+    record = json.loads((tmp_path / "relations.json").read_text())
+    record["do"][0] |= damage
+    (tmp_path / "relations.json").write_text(json.dumps(record))
+    with pytest.raises(ValueError, match=r"relations\.json does not hold relations"):
+        GEM.from_pretrained(tmp_path)
 
 
 def test_saving_without_relations_leaves_none_of_an_earlier_model(tmp_path: Path, edges: Edges) -> None:
