@@ -55,7 +55,7 @@ setup: $(VENV)/.installed-$(EXTRA)
 $(VENV)/.installed-$(EXTRA): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("graphdrl needs Python 3.11 or newer; set PYTHON=python3.11") if sys.version_info < (3, 11) else None'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRA),avatars,photographs,dev]' || { echo 'pip could not install it all. If it\
+	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRA),avatars,photographs,hdf5,dev]' || { echo 'pip could not install it all. If it\
 	  found no CPU build of torch: point it at the CPU wheel index of PyTorch (PIP_EXTRA_INDEX_URL), then try again.' >&2; exit 1; }
 	$(BIN)/python -c 'import torchvision' 2>/dev/null || $(BIN)/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	touch $@

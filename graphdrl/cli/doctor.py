@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 import typer
 
 _REQUIRED = ("torch", "ray", "deepspeed", "transformers", "pyarrow", "numpy", "scipy", "scikit-learn", "safetensors")
-_EXTRAS = {"dicebear-core": "avatars", "resvg-py": "avatars", "scikit-image": "photographs"}
+_EXTRAS = {"dicebear-core": "avatars", "resvg-py": "avatars", "scikit-image": "photographs", "h5py": "hdf5"}
 
 
 @dataclass(frozen=True)
