@@ -277,9 +277,9 @@ class PortraitNet(BayesNet):
         """The style's attributes, in the order of the columns of a sample."""
         return self._style.attributes
 
-    def sample(self, num: int, seed: int) -> np.ndarray:
-        """Visible grades float32 [num, K]."""
-        return self._visible(super().sample(num, seed))
+    def sample(self, num: int, seed: int, do: Mapping[str, float] | None = None) -> np.ndarray:
+        """Visible grades float32 [num, K]; where parts exclude each other, what was set may not be what is seen."""
+        return self._visible(super().sample(num, seed, do))
 
     def sample_independent(self, num: int, seed: int, presence: float | None = None) -> np.ndarray:
         """Visible grades float32 [num, K] without dependence but that of exclusive parts."""

@@ -105,12 +105,12 @@ class BayesNet:
 
     def effects(self, nodes: Sequence[str], num: int = 20_000, seed: int = 0) -> np.ndarray:
         """True interventional effects float64 [K, K] among K nodes: entry [i, j] is E[x_j | do(x_i = 1)] - E[x_j |
-        do(x_i = 0)], the mean over `num` draws whose noise is shared.
+        do(x_i = 0)], the mean over `num` draws whose noise is shared; exactly 0 where no path leads from i to j.
 
-        Exactly 0 where no path leads from i to j; 1 on the diagonal.
+        Raises ValueError for a node that is not there.
         """
-        columns = [self._column_of(name) for name in nodes]
         rows = [self.sample(num, seed, {name: 1.0}) - self.sample(num, seed, {name: 0.0}) for name in nodes]
+        columns = [self.nodes.index(name) for name in nodes]
         return np.stack([row[:, columns].mean(axis=0, dtype=np.float64) for row in rows])
 
     def sample_independent(self, num: int, seed: int, presence: float | None = None) -> np.ndarray:

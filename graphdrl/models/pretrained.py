@@ -133,8 +133,9 @@ def _plain(value: Any) -> Any:
     if is_dataclass(value):
         return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, np.ndarray):
-        known = np.isfinite(value)
-        return value.tolist() if known.all() else np.where(known, value.astype(object), None).tolist()
+        plain = value.astype(object)
+        plain[~np.isfinite(value)] = None
+        return plain.tolist()
     return [_plain(item) for item in value] if isinstance(value, tuple) else value
 
 

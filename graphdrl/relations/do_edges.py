@@ -53,7 +53,9 @@ def estimate_do(
     resolved[tested] = ((low > 0) | (high < 0))[tested] & accepted(p_values[tested])
     return DoEdges(
         attributes,
-        *(matrix.astype(np.float32) for matrix in (effects, low, high)),
+        effects.astype(np.float32),
+        low.astype(np.float32),
+        high.astype(np.float32),
         resolved,
         propagate=propagate,
         deviations=deviations,

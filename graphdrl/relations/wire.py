@@ -1,6 +1,6 @@
 """The correlation question and the relations that answer it as JSON, beside the oracle's own kinds of question."""
 
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -76,12 +76,13 @@ class EdgesBody(_Part):
 
     def edges(self) -> Edges:
         shape = len(self.attributes), len(self.attributes)
+        matrices: dict[str, Any] = {name: array(getattr(self, name), np.float32, *shape) for name in _WEIGHTS}
         return Edges(
             attributes=self.attributes,
             resolved=array(self.resolved, np.bool_, *shape),
             estimator=self.estimator,
             num_scored=self.num_scored,
-            **{name: array(getattr(self, name), np.float32, *shape) for name in _WEIGHTS},
+            **matrices,
         )
 
 
