@@ -27,7 +27,7 @@ from jobs.oracle import APPLICATION
 from jobs.search import data_name, scored
 from jobs.trial_plan import TrialPlan
 
-_LABELLED = ("dci_d", "dci_c", "dci_i", "mig", "sap", "infom", "infoc")
+_LABELLED = ("dci_d", "dci_c", "dci_i", "mig", "sap", "info_m", "info_c")
 _NODE_IMAGES = 4
 
 
@@ -112,7 +112,7 @@ def _figures(model: GEM, images: ImageSet, config: Config, plan: TrialPlan, orac
     figures = {"elbo": seen.elbo, "informative_dimensions": float((seen.kl > 0.01).sum())}
     if images.grades is not None:
         found = evaluate_codes(seen.codes, images.grades, images.attributes, config.seed)
-        figures |= {name: float(found[name]) for name in _LABELLED if name in found}
+        figures |= {name: float(found[name]) for name in _LABELLED}
     if plan.objective == "udr":
         np.savez(Run(config.folder).folder / "codes.npz", codes=seen.codes, kl=seen.kl)
     if plan.objective == "oracle_disentanglement":

@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 
 from graphdrl.bench._coded_cases import CASES, SIZES, Case, draw_factors, fingerprint
+from graphdrl.metrics.beta_vae import NUM_TEST_POINTS, NUM_TRAIN_POINTS
 from graphdrl.metrics.codes import NUM_BINS, CodedFactors
 from graphdrl.metrics.factor_vae import BATCH_SIZE, NUM_TEST_VOTES, NUM_TRAIN_VOTES, SMALLEST_STD
 
 LIBRARY = "disentanglement_lib 1.5"
+_NUM_VARIANCE_ESTIMATE = 10_000
 PATH = Path(__file__).with_name("metrics_reference.json")
 
 
@@ -28,7 +30,17 @@ def main() -> None:
 
 
 def _figures(case: Case) -> dict[str, Any]:
-    from disentanglement_lib.evaluation.metrics import dci, factor_vae, mig, modularity_explicitness, sap_score, utils
+    from disentanglement_lib.evaluation.metrics import (
+        beta_vae,
+        dci,
+        factor_vae,
+        irs,
+        mig,
+        modularity_explicitness,
+        sap_score,
+        unsupervised_metrics,
+        utils,
+    )
 
     codes, factors = case.draw()
     split = CodedFactors.split(codes, factors, [f"factor_{number}" for number in range(len(SIZES))])
@@ -36,7 +48,9 @@ def _figures(case: Case) -> dict[str, Any]:
     train_factors, test_factors = split.grades_train.T, split.grades_test.T
     utils.make_discretizer = lambda target: utils._histogram_discretize(target, NUM_BINS)
     factor_vae._prune_dims = lambda variances: np.sqrt(variances) >= SMALLEST_STD
-    information = utils.discrete_mutual_info(utils.make_discretizer(train), train_factors)
+    bins, covariance = utils.make_discretizer(train), np.cov(train)
+    information = utils.discrete_mutual_info(bins, train_factors)
+    between = utils.discrete_mutual_info(bins, bins)
     importances = dci._compute_dci(train, train_factors, test, test_factors)
     return {
         "codes": fingerprint(codes),
@@ -46,19 +60,23 @@ def _figures(case: Case) -> dict[str, Any]:
         "dci_d": float(importances["disentanglement"]),
         "dci_c": float(importances["completeness"]),
         "dci_i": float(importances["informativeness_test"]),
-        "factor_vae": float(
-            factor_vae.compute_factor_vae(
-                _GroundTruth(case),
-                lambda observations: observations,
-                np.random.RandomState(0),
-                None,
-                BATCH_SIZE,
-                NUM_TRAIN_VOTES,
-                NUM_TEST_VOTES,
-                10_000,
-            )["eval_accuracy"]
+        "factor_vae": _accuracy(
+            factor_vae.compute_factor_vae, case, BATCH_SIZE, NUM_TRAIN_VOTES, NUM_TEST_VOTES, _NUM_VARIANCE_ESTIMATE
         ),
+        "beta_vae": _accuracy(beta_vae.compute_beta_vae_sklearn, case, BATCH_SIZE, NUM_TRAIN_POINTS, NUM_TEST_POINTS),
+        "irs": float(irs.scalable_disentanglement_score(split.grades_train, split.codes_train)["avg_score"]),
+        "gaussian_total_correlation": float(unsupervised_metrics.gaussian_total_correlation(covariance)),
+        "gaussian_wasserstein_correlation_norm": float(
+            unsupervised_metrics.gaussian_wasserstein_correlation(covariance) / np.trace(covariance)
+        ),
+        "mutual_info_score": float((between.sum() - np.trace(between)) / (len(bins) * (len(bins) - 1))),
     }
+
+
+def _accuracy(compute: Callable[..., dict[str, Any]], case: Case, *settings: int) -> float:
+    """Of a score that draws its own images."""
+    found = compute(_GroundTruth(case), lambda observations: observations, np.random.RandomState(0), None, *settings)
+    return float(found["eval_accuracy"])
 
 
 class _GroundTruth:

@@ -8,7 +8,10 @@ from graphdrl.bench._coded_cases import CASES, SIZES, fingerprint
 from graphdrl.bench.registry import Say
 from graphdrl.metrics import evaluate_codes
 
-NAMES = ("mig", "sap", "dci_d", "dci_c", "dci_i", "factor_vae", "modularity")
+NAMES = (
+    *("mig", "sap", "dci_d", "dci_c", "dci_i", "factor_vae", "beta_vae", "modularity", "irs"),
+    *("gaussian_total_correlation", "gaussian_wasserstein_correlation_norm", "mutual_info_score"),
+)
 
 
 def run(say: Say) -> dict[str, Any]:
@@ -36,7 +39,8 @@ def compared(name: str, backend: str = "gradient_boosting") -> dict[str, dict[st
     theirs = read_reference()["cases"][name]
     if fingerprint(codes) != theirs["codes"]:
         raise RuntimeError(f"the codes of the case {name!r} are not those that the reference measured: write it anew")
-    ours = evaluate_codes(codes, factors, [f"factor_{number}" for number in range(len(SIZES))], dci_backend=backend)
+    names = [f"factor_{number}" for number in range(len(SIZES))]
+    ours = evaluate_codes(codes, factors, names, dci_backends=(backend,))
     return {
         metric: {
             "ours": float(ours[metric]),

@@ -1,6 +1,7 @@
 """Metrics of disentanglement and reconstruction, on plain arrays."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -10,7 +11,7 @@ __all__ = ["evaluate_codes", "reconstruction"]
 
 
 def evaluate_codes(
-    codes: np.ndarray, factors: np.ndarray, names: Sequence[str], seed: int = 0, **settings: str
+    codes: np.ndarray, factors: np.ndarray, names: Sequence[str], seed: int = 0, **settings: Any
 ) -> dict[str, float | str]:
     """See `graphdrl.metrics.evaluate.evaluate_codes`; scikit-learn is imported when it is asked for."""
     from graphdrl.metrics import evaluate

@@ -62,13 +62,16 @@ class CodedFactors:
     @cached_property
     def mutual_information(self) -> np.ndarray:
         """[Z, F], in nats, of binned codes and grades."""
-        joint = _joint_counts(binned(self.codes_train), self.grades_train) / len(self.grades_train)
-        independent = joint.sum(axis=3, keepdims=True) * joint.sum(axis=2, keepdims=True)
-        terms = np.where(
-            joint > 0, joint * np.log(np.where(joint > 0, joint, 1) / np.where(joint > 0, independent, 1)), 0
-        )
-        information = terms.sum(axis=(2, 3))
-        return np.where(information > _ROUNDING, information, 0.0)
+        return _information(self._bins, self.grades_train)
+
+    @cached_property
+    def code_information(self) -> np.ndarray:
+        """[Z, Z], in nats, of binned codes and each other; the diagonal is their entropy."""
+        return _information(self._bins, self._bins)
+
+    @cached_property
+    def _bins(self) -> np.ndarray:
+        return binned(self.codes_train)
 
     @cached_property
     def factor_entropy(self) -> np.ndarray:
@@ -97,6 +100,15 @@ def entropy(probabilities: np.ndarray) -> float:
     """In nats, of a distribution that may have zeros."""
     positive = probabilities[probabilities > 0]
     return float(-(positive * np.log(positive)).sum())
+
+
+def _information(bins: np.ndarray, grades: np.ndarray) -> np.ndarray:
+    """Mutual information [Z, F] in nats of discrete values [N, Z] and [N, F]."""
+    joint = _joint_counts(bins, grades) / len(grades)
+    independent = joint.sum(axis=3, keepdims=True) * joint.sum(axis=2, keepdims=True)
+    terms = np.where(joint > 0, joint * np.log(np.where(joint > 0, joint, 1) / np.where(joint > 0, independent, 1)), 0)
+    information = terms.sum(axis=(2, 3))
+    return np.where(information > _ROUNDING, information, 0.0)
 
 
 def _joint_counts(bins: np.ndarray, grades: np.ndarray) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Disentanglement, completeness, informativeness (Eastwood and Williams 2018), from importances of codes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,10 +21,26 @@ BACKENDS: dict[str, Callable[[int], Any]] = {
 }
 
 
+def check_backends(backends: Sequence[str]) -> None:
+    """Raise ValueError for no backend and for one that is not known."""
+    unknown = [name for name in backends if name not in BACKENDS]
+    if unknown or not backends:
+        raise ValueError(f"unknown DCI backend {', '.join(unknown) or '(none)'!r}; there are: {', '.join(BACKENDS)}")
+
+
+def dci_by(coded: CodedFactors, backends: Sequence[str]) -> dict[str, float | str]:
+    """DCI by the first backend, and by every other one under names that end in it: `dci_d_gradient_boosting`."""
+    check_backends(backends)
+    figures = dci(coded, backends[0])
+    for backend in backends[1:]:
+        others = dci(coded, backend)
+        figures |= {f"{name}_{backend}": others[name] for name in ("dci_d", "dci_c", "dci_i")}
+    return figures
+
+
 def dci(coded: CodedFactors, backend: str = DEFAULT_BACKEND) -> dict[str, float | str]:
     """`dci_d`, `dci_c`, `dci_i` (test accuracy, mean over factors) in [0, 1], and the name of the backend."""
-    if backend not in BACKENDS:
-        raise ValueError(f"unknown DCI backend {backend!r}; there are: {', '.join(BACKENDS)}")
+    check_backends((backend,))
     columns, accuracies = [], []
     for factor in range(len(coded.names)):
         classifier = BACKENDS[backend](coded.seed).fit(coded.codes_train, coded.grades_train[:, factor])

@@ -11,7 +11,7 @@ HIGHEST_GRADE = 5
 
 NUM_GRADES = HIGHEST_GRADE + 1
 
-ScoreSource = Literal["data", "traversal", "do", "gold"]
+ScoreSource = Literal["data", "traversal", "do", "sample", "gold"]
 
 Wording = Literal["usual", "second"]
 

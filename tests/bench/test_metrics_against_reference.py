@@ -9,9 +9,13 @@ from graphdrl.bench.metrics import compared
 @pytest.mark.parametrize("name", CASES)
 def test_metrics_are_those_of_the_reference(name: str) -> None:
     figures = compared(name, backend="random_forest")
-    for metric in ("mig", "sap", "modularity"):
+    for metric in (
+        *("mig", "sap", "modularity", "irs", "mutual_info_score"),
+        *("gaussian_total_correlation", "gaussian_wasserstein_correlation_norm"),
+    ):
         assert figures[metric]["ours"] == pytest.approx(figures[metric]["reference"], abs=1e-6), metric
-    assert figures["factor_vae"]["difference"] == pytest.approx(0, abs=0.02)
+    for metric in ("factor_vae", "beta_vae"):
+        assert figures[metric]["difference"] == pytest.approx(0, abs=0.02), metric
 
 
 def test_other_codes_than_the_reference_saw_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

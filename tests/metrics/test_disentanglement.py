@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from graphdrl.metrics import evaluate_codes
-from graphdrl.metrics.dci import dci
+from graphdrl.metrics.dci import dci, dci_by
 from graphdrl.metrics.factor_vae import factor_vae
 from graphdrl.metrics.importance import disentanglement
 from graphdrl.metrics.infomec import infomec
@@ -48,11 +48,26 @@ def test_the_reference_backend_agrees_on_clear_cases(exact):
         dci(coded, "lasso")
 
 
+def test_dci_by_two_backends_names_both(exact):
+    grades = np.random.default_rng(0).integers(2, size=(60, 2))
+    figures = dci_by(exact(grades, grades), ("random_forest", "gradient_boosting"))
+    assert figures["dci_backend"] == "random_forest"
+    assert set(figures) - {"dci_d", "dci_c", "dci_i", "dci_backend"} == {
+        *("dci_d_gradient_boosting", "dci_c_gradient_boosting", "dci_i_gradient_boosting")
+    }
+    assert figures["dci_d_gradient_boosting"] == pytest.approx(1)
+    with pytest.raises(ValueError, match="unknown DCI backend 'lasso'"):
+        evaluate_codes(np.zeros((2, 2)), np.zeros((2, 2)), "ab", dci_backends=("random_forest", "lasso"))
+
+
 def test_mig_worked_by_hand(exact):
     grades = [[0, 0], [0, 1], [1, 0], [1, 1]]
     assert mig(exact([[0, 0], [0, 1], [1, 0], [1, 1]], grades))["mig"] == pytest.approx(1)
     assert mig(exact([[0, 0], [0, 0], [1, 1], [1, 1]], grades))["mig"] == pytest.approx(0)  # a copy
     assert mig(exact([[0], [0], [1], [1]], grades))["mig"] == pytest.approx(0.5)  # one code, one factor found
+    # Both codes are the first factor: its whole bit counts, and nothing of the second factor.
+    copies = mig(exact([[0, 0], [0, 0], [1, 1], [1, 1]], grades))
+    assert copies["mutual_information"] == pytest.approx(0.5)
 
 
 def test_mig_bins_the_codes(make_coded):
@@ -131,7 +146,8 @@ def test_all_metrics_in_one_flat_dict(make_codes, factors):
     numbers = evaluate_codes(codes, factors, ("a", "b", "c"), seed=3)
     assert set(numbers) == {
         *("dci_d", "dci_c", "dci_i", "dci_backend", "mig", "sap", "factor_vae", "modularity", "explicitness"),
-        *("info_m", "info_c", "info_e", "irs"),
+        *("info_m", "info_c", "info_e", "irs", "beta_vae", "mutual_information", "mutual_info_score"),
+        *("gaussian_total_correlation", "gaussian_wasserstein_correlation_norm"),
     }
     assert json.loads(json.dumps(numbers)) == numbers
     assert numbers == evaluate_codes(codes, factors, ("a", "b", "c"), seed=3)

@@ -112,7 +112,7 @@ def test_what_may_be_left_out_has_a_default(route):
         ("answer", {"images": ["A" * 6_000_000]}, r"images\[0\] is longer than the limit of 5,592,408 characters"),
         ("answer", {"images": [base64.b64encode(b"GIF?").decode()]}, "image 0 holds none of the accepted"),
         ("answer", {"images": [IMAGE, WIDE]}, "of one size"),
-        ("answer", {"source": "web"}, "source: input should be 'data', 'traversal', 'do' or 'gold'"),
+        ("answer", {"source": "web"}, "source: input should be 'data', 'traversal', 'do', 'sample' or 'gold'"),
         ("answer", {"deadline_s": -1}, "deadline_s: input should be greater than 0"),
         ("answer", {"deadline_s": float("nan")}, "deadline_s: input should be"),
         ("answer", {"deadline_s": "5"}, "deadline_s: input should be a valid number"),
