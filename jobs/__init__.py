@@ -4,12 +4,14 @@ from jobs.assemble import (
     assemble,
     attributes_of,
     identity_of,
+    make_method,
     make_updater,
     prepare_process,
     source_parameters,
     training_images,
 )
 from jobs.checks import check_attributes, check_job
+from jobs.evaluate import Measures, evaluate_run, keep_figures
 from jobs.evaluate_oracle import Evaluated, LabelledImages, evaluate_oracle, labelled_images
 from jobs.finish import Finished, finish, held_out_images, known_relations, measured, write_run_report
 from jobs.oracle import start_application, wait_for_application
@@ -27,6 +29,7 @@ __all__ = [
     "JobRow",
     "JobServer",
     "LabelledImages",
+    "Measures",
     "SearchStart",
     "Searched",
     "Start",
@@ -39,12 +42,15 @@ __all__ = [
     "check_job",
     "check_package",
     "evaluate_oracle",
+    "evaluate_run",
     "finish",
     "held_out_images",
     "identity_of",
+    "keep_figures",
     "known_relations",
     "labelled_images",
     "left_behind",
+    "make_method",
     "make_updater",
     "measured",
     "new_id",

@@ -25,6 +25,7 @@ from graphdrl.training import (
     LiveSchedule,
     LoopSettings,
     Namer,
+    NodeNamer,
     OptimizerSettings,
     Parts,
     RecordedRelations,
@@ -112,11 +113,13 @@ def assemble(
     replay: Place | None = None,
     measure: Callable[[nn.Module], dict[str, float]] | None = None,
     scores_images: bool = True,
+    namer: NodeNamer | None = None,
 ) -> Training:
     """One rank, ready to run on the run's images.
 
     replay: folder of a run whose schedule of relations versions is taken again.
     measure: figures of the model at every checkpoint; scores_images: False asks the oracle about nodes alone.
+    namer: who names discovered nodes where the oracle does not.
     """
     run, method = Run(config.folder), make_method(config)
     recorded = Run(replay) if replay is not None else None
@@ -157,7 +160,7 @@ def assemble(
         run=run,
         loggers=(JsonLines(run.metrics), TensorBoard(run.tensorboard)) if rank0 else (),
         asker=_asker(config, context, images, attributes, oracle) if oracle and scores_images and not replay else None,
-        namer=_namer(config, context, run, images, attributes, oracle) if oracle and not replay else None,
+        namer=_namer(config, context, run, images, attributes, oracle) if oracle and not replay else namer,
         measure=measure,
     )
     return Training(

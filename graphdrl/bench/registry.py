@@ -5,9 +5,10 @@ import os
 import pkgutil
 import platform
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from difflib import get_close_matches
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,11 @@ Bench = Callable[[Say], dict[str, Any]]
 RESULTS = Path("docs/results")
 
 
-def load_bench(name: str) -> Bench:
-    """The benchmark called `name` (its file has underscores for dashes); ValueError lists those that there are."""
+def load_bench(name: str, overrides: Sequence[str] = ()) -> Bench:
+    """The benchmark called `name` (its file has underscores for dashes), under overrides of its plan.
+
+    Raises ValueError, which lists those that there are, and when a benchmark without a plan is given overrides.
+    """
     import graphdrl.bench as room
 
     modules = {module.name for module in pkgutil.iter_modules(room.__path__) if not module.name.startswith("_")}
@@ -28,7 +32,10 @@ def load_bench(name: str) -> Bench:
         near = get_close_matches(name, names, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise ValueError(f"there is no benchmark {name!r}; {hint}there are: {', '.join(names)}")
-    return import_module(f"{room.__name__}.{name.replace('-', '_')}").run
+    found = import_module(f"{room.__name__}.{name.replace('-', '_')}")
+    if overrides and not hasattr(found, "PLAN"):
+        raise ValueError(f"benchmark {name} has no plan that {overrides[0]!r} could change; run it without")
+    return partial(found.run, overrides=overrides) if overrides else found.run
 
 
 def save_figures(name: str, figures: dict[str, Any]) -> Path:

@@ -19,10 +19,15 @@ class ConfigError(ValueError):
 
 def load_config(path: Path | str | None, overrides: Sequence[str] = ()) -> Config:
     """The configuration of a YAML file (None: defaults) under `key=value` overrides such as `training.steps=200`."""
+    return load_tree(path, overrides, Config)
+
+
+def load_tree(path: Path | str | None, overrides: Sequence[str], root: type[Tree]) -> Tree:
+    """What a YAML file and `key=value` overrides say, as a typed and closed tree; raises ConfigError."""
     tree = read_tree(Path(path)) if path else {}
     for override in overrides:
         _override(tree, override)
-    return check(tree)
+    return validated(tree, root)
 
 
 def check(tree: dict[str, Any]) -> Config:

@@ -123,6 +123,19 @@ class BayesNet:
         values = [node.value(noise[:, column], presence) for column, node in enumerate(self._nodes)]
         return np.stack(values, axis=1).astype(np.float32)
 
+    def sample_pairs(self, num: int, seed: int) -> np.ndarray:
+        """Values float32 [num, F] in pairs: row 2i + 1 is row 2i with one node, any of them, drawn without dependence.
+
+        Such pairs are the weak supervision of Locatello et al. (2020).
+        """
+        values = self.sample(num, seed)
+        redrawn = self.sample_independent(num, seed + 1)
+        second = np.arange(1, num, 2)
+        nodes = np.random.default_rng((seed, 2)).integers(len(self._nodes), size=len(second))
+        values[second] = values[second - 1]
+        values[second, nodes] = redrawn[second, nodes]
+        return values
+
     def _column_of(self, name: str) -> int:
         if name not in self._columns:
             raise ValueError(f"no node of the network is called {name!r}; there are: {', '.join(self.nodes)}")

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import nn
@@ -14,8 +15,8 @@ from graphdrl.relations.edges import RelationsVersion
 from graphdrl.training.asking import Asker
 from graphdrl.training.batches import Batches
 from graphdrl.training.context import TrainContext
+from graphdrl.training.engine import Engine
 from graphdrl.training.loggers import Logger
-from graphdrl.training.naming import Namer
 from graphdrl.training.relations_source import RelationsSource
 from graphdrl.training.runs import Run, append_line, write_atomically
 from graphdrl.training.schedule import Schedule
@@ -33,6 +34,12 @@ class LoopSettings:
     keep_checkpoints: int
 
 
+class NodeNamer(Protocol):
+    """Finds out while a model trains which latent dimension shows which attribute."""
+
+    def after_step(self, step: int, generator: Engine, relations: RelationsSource) -> None: ...
+
+
 @dataclass(frozen=True)
 class Parts:
     """What a loop works with; the edge makes them, the loop only uses their protocols."""
@@ -48,7 +55,7 @@ class Parts:
     run: Run
     loggers: tuple[Logger, ...] = ()
     asker: Asker | None = None
-    namer: Namer | None = None
+    namer: NodeNamer | None = None
     measure: Callable[[nn.Module], dict[str, float]] | None = None
     """Figures of the model at every checkpoint, for whoever compares runs while they train; computed by rank 0."""
 

@@ -115,3 +115,13 @@ def test_the_faces_have_enough_relations_of_either_sign_to_recover():
     assert np.sum(strength > 0.1) >= 8
     assert np.sum(strength < -0.1) >= 8
     assert np.sum(np.abs(strength) < 0.05) >= 4
+
+
+def test_the_two_of_a_pair_differ_in_one_node():
+    pairs = NETWORK.sample_pairs(2_001, 3)
+    first, second = pairs[0:2_000:2], pairs[1:2_000:2]
+    np.testing.assert_array_equal(first, NETWORK.sample(2_001, 3)[0:2_000:2])
+    differ = (first != second).sum(axis=1)
+    assert differ.max() == 1
+    assert differ.mean() > 0.7  # an absent attribute that is drawn absent again does not differ
+    assert (first != second).any(axis=0).all()

@@ -11,9 +11,13 @@ from graphdrl.images.sources.base import ImageSet, SourceParameters
 
 
 class FacesParameters(SourceParameters):
-    """presence: probability of showing of each attribute that can be absent, in independent draws; None: its own."""
+    """presence: probability of showing of each attribute that can be absent, in independent draws; None: its own.
+
+    pairs: images 2i and 2i + 1 differ in one factor, for methods that learn from pairs.
+    """
 
     presence: float | None = Field(default=None, gt=0, le=1)
+    pairs: bool = False
 
 
 class FacesSource:
@@ -24,7 +28,7 @@ class FacesSource:
     graded: ClassVar[bool] = True
 
     def __init__(self, parameters: FacesParameters) -> None:
-        self._presence = parameters.presence
+        self._presence, self._pairs = parameters.presence, parameters.pairs
 
     @property
     def attributes(self) -> tuple[str, ...]:
@@ -44,7 +48,10 @@ class FacesSource:
         """`num` faces of `size` x `size` pixels; they can be drawn without end, so `num` must be given."""
         if num is None:
             raise ValueError("faces are drawn without end: say how many")
-        factors = NETWORK.sample_independent(num, seed, self._presence) if independent else self.sample(num, seed)
+        if independent:
+            factors = NETWORK.sample_independent(num, seed, self._presence)
+        else:
+            factors = NETWORK.sample_pairs(num, seed) if self._pairs else self.sample(num, seed)
         images = render(factors, size)
         return ImageSet(
             images,

@@ -1,0 +1,85 @@
+"""A table of rows and seeds, for people and for programs: JSON, Parquet, Markdown and a plot of the spread."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from graphdrl.bench._cells import Cell
+
+SHOWN = (
+    "dci_d",
+    "mig",
+    "sap",
+    "factor_vae",
+    "modularity",
+    "irs",
+    "reconstruction_mse",
+    "reconstruction_mse_correlated",
+)
+"""What the Markdown table and the plot have, in this order; the rest is in the Parquet file."""
+
+_COSTS = ("parameters", "critic_parameters", "flops_per_image", "peak_memory_mib", "train_seconds", "images_trained")
+
+
+def spread(figures: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """Mean and standard deviation over seeds (n - 1 in the denominator; 0 for one seed) of every number."""
+    names = [name for name, value in figures[0].items() if isinstance(value, int | float)]
+    columns = {name: np.array([row[name] for row in figures], float) for name in names}
+    ddof = min(1, len(figures) - 1)
+    return {name: {"mean": float(v.mean()), "std": float(v.std(ddof=ddof))} for name, v in columns.items()}
+
+
+def write_table(
+    cells: Sequence[Cell],
+    figures: Mapping[str, Mapping[str, Any]],
+    rows: Mapping[str, Mapping[str, Any]],
+    folder: Path,
+) -> None:
+    """Write `cells.parquet`, `table.md` and `table.svg` into `folder`.
+
+    figures: by the cells' names. rows: by data set and row, what `spread` says of the cells with `supervision`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    records = [{"data": cell.data, "row": cell.row, "seed": cell.seed} | dict(figures[cell.name]) for cell in cells]
+    pq.write_table(pa.Table.from_pylist(records), folder / "cells.parquet")
+    (folder / "table.md").write_text("\n\n".join(_markdown(data, rows[data]) for data in rows) + "\n")
+    _plot(rows, folder / "table.svg")
+
+
+def _markdown(data: str, rows: Mapping[str, Any]) -> str:
+    """One data set: quality, then what it cost."""
+    quality = [["method", "supervision", *SHOWN]]
+    costs = [["method", *_COSTS]]
+    for name, row in rows.items():
+        quality.append([name, row["supervision"], *(_with_spread(row.get(figure)) for figure in SHOWN)])
+        costs.append([name, *(f"{row[figure]['mean']:,.0f}" for figure in _COSTS)])
+    return f"## {data}\n\n{_lines(quality)}\n\n{_lines(costs)}"
+
+
+def _with_spread(figure: Mapping[str, float] | None) -> str:
+    return f"{figure['mean']:.3f} ± {figure['std']:.3f}" if figure else "-"
+
+
+def _lines(cells: list[list[str]]) -> str:
+    lines = ["| " + " | ".join(row) + " |" for row in cells]
+    return "\n".join([lines[0], "|" + " --- |" * len(cells[0]), *lines[1:]])
+
+
+def _plot(rows: Mapping[str, Mapping[str, Any]], path: Path) -> None:
+    """DCI-D and MIG of every row, with the seeds' spread, a column for each data set."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4 * len(rows), 6), layout="constrained")
+    for column, (data, methods) in enumerate(rows.items()):
+        for line, name in enumerate(("dci_d", "mig")):
+            axes = figure.add_subplot(2, len(rows), line * len(rows) + column + 1)
+            means = [row[name]["mean"] for row in methods.values()]
+            axes.barh(list(methods), means, xerr=[row[name]["std"] for row in methods.values()], color="#4878a8")
+            axes.invert_yaxis()
+            axes.set_xlim(0, 1)
+            axes.set_title(f"{data}: {'DCI-D' if name == 'dci_d' else 'MIG'}")
+    figure.savefig(path)
