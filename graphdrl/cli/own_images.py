@@ -20,7 +20,7 @@ Overrides = Annotated[
     list[str] | None, typer.Option("--set", help="key=value of the configuration, such as oracle.model=NAME.")
 ]
 
-_NO_COMMONSENSE = (
+NO_COMMONSENSE = (
     "the built-in model learnt to see and has no commonsense to be asked for; name another model in oracle.model"
 )
 
@@ -126,7 +126,7 @@ def _beliefs(oracle: Oracle, attributes: tuple[str, ...], config: "Config", cons
     from graphdrl.oracle.identity import BUILTIN
 
     if config.oracle.model == BUILTIN:
-        console.print(f"no beliefs on the page: {_NO_COMMONSENSE}", highlight=False)
+        console.print(f"no beliefs on the page: {NO_COMMONSENSE}", highlight=False)
         return None
     try:
         [(_, answer)] = as_answered(oracle, [RelateQuestion(attributes, client=config.name)])

@@ -70,29 +70,38 @@ class SignAgreement:
 
     num_strong: these entries. agreed: the share of them whose effect has the true sign, resolved or not. resolved: the
     share that is resolved. agreed_resolved: the share that is resolved and has the true sign.
+    num_zero: entries whose true effect is exactly 0; zero_resolved: the share of them that is resolved all the same.
     """
 
     num_strong: int
     agreed: float
     resolved: float
     agreed_resolved: float
+    num_zero: int
+    zero_resolved: float
 
 
 def sign_agreement(edges: DoEdges, truth: np.ndarray, strong: float) -> SignAgreement:
     """How often the model's effects have the sign of the true ones [K, K] (grades) that are at least `strong` in size.
 
-    Weaker ones are not counted, true zeros least of all: they have no sign. Nor is the diagonal.
+    The signs of weaker ones are not counted, and true zeros have none. Nor is the diagonal.
     Raises ValueError for a truth of another shape, and where no true effect is strong.
     """
     if truth.shape != edges.effects.shape:
         raise ValueError(f"true effects are {list(truth.shape)}, but there are {len(edges.attributes)} attributes")
-    counted = (np.abs(truth) >= max(strong, np.finfo(float).tiny)) & ~np.eye(len(truth), dtype=bool)
+    off_diagonal = ~np.eye(len(truth), dtype=bool)
+    counted, zero = (np.abs(truth) >= max(strong, np.finfo(float).tiny)) & off_diagonal, (truth == 0) & off_diagonal
     if not counted.any():
         raise ValueError(f"no true effect is as large as {strong} grades, so there are no signs to compare")
     right = np.sign(edges.effects[counted]) == np.sign(truth[counted])
     resolved = edges.resolved[counted]
     return SignAgreement(
-        int(counted.sum()), float(right.mean()), float(resolved.mean()), float((right & resolved).mean())
+        num_strong=int(counted.sum()),
+        agreed=float(right.mean()),
+        resolved=float(resolved.mean()),
+        agreed_resolved=float((right & resolved).mean()),
+        num_zero=int(zero.sum()),
+        zero_resolved=float(edges.resolved[zero].mean()) if zero.any() else 0.0,
     )
 
 

@@ -93,12 +93,14 @@ def test_signs_are_compared_where_the_true_effect_is_strong():
     assert found.agreed == 2 / 4  # a -> b and b -> c; a -> c has the wrong sign, c -> b has none
     assert found.resolved == 2 / 4
     assert found.agreed_resolved == 1 / 4
+    assert (found.num_zero, found.zero_resolved) == (1, 0)
 
 
 def test_true_zeros_are_never_counted_and_without_strong_effects_nothing_is_said():
     effects = np.full((2, 2), 0.5, np.float32)
     edges = DoEdges(NAMES[:2], effects, effects, effects, effects > 0, True, 2.0, 20)
-    assert sign_agreement(edges, np.array([[1, 0.0], [0.1, 1]]), strong=0.0).num_strong == 1
+    found = sign_agreement(edges, np.array([[1, 0.0], [0.1, 1]]), strong=0.0)
+    assert (found.num_strong, found.num_zero, found.zero_resolved) == (1, 1, 1)
     with pytest.raises(ValueError, match=r"no true effect is as large as 0\.5"):
         sign_agreement(edges, np.eye(2), strong=0.5)
     with pytest.raises(ValueError, match="there are 2 attributes"):
