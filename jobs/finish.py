@@ -9,6 +9,7 @@ import torch
 
 from graphdrl.config import Config
 from graphdrl.images import ImageSet, load_source, read_shards, to_float, to_uint8, write_shards
+from graphdrl.metrics.dci import DEFAULT_BACKEND
 from graphdrl.models import GEM
 from graphdrl.oracle import HIGHEST_GRADE
 from graphdrl.relations import RelationsVersion, recovery, true_relations
@@ -52,7 +53,9 @@ def finish(config: Config, started: float, images: ImageSet) -> Finished:
     summary: dict[str, Any] = _counts(run, config, versions)
     summary |= {"images": len(images), "images_skipped": len(images.skipped)}
     if test is not None:
-        summary["metrics"] = measured(model, config, test)
+        as_trained = held_out_images(config, independent=False)
+        assert as_trained is not None
+        summary["metrics"] = measured(model, test, as_trained, config.seed)
     if versions:
         summary["relations"] = _relations(versions[-1], truth)
     in_words = {node["name"]: node["in_words"] for node in run.read_nodes() if node.get("in_words")}
@@ -68,15 +71,19 @@ def finish(config: Config, started: float, images: ImageSet) -> Finished:
     return Finished(run, summary)
 
 
-def measured(model: GEM, config: Config, test: ImageSet) -> dict[str, float | str]:
+def measured(
+    model: GEM,
+    test: ImageSet,
+    as_trained: ImageSet,
+    seed: int = 0,
+    dci_backends: tuple[str, ...] = (DEFAULT_BACKEND,),
+) -> dict[str, float | str]:
     """A model's figures on `held_out_images`, and its reconstruction of new images drawn as those of training.
 
     There, supervision by decorrelated images is no help.
     """
-    as_trained = held_out_images(config, independent=False)
-    assert as_trained is not None
     error = codes_and_error(model, as_trained.images)[1]
-    return measure(model, test, config.seed) | {"reconstruction_mse_correlated": error}
+    return measure(model, test, seed, dci_backends) | {"reconstruction_mse_correlated": error}
 
 
 def known_relations(config: Config) -> np.ndarray | None:

@@ -1,23 +1,39 @@
-"""Disentanglement, completeness, informativeness (Eastwood and Williams 2018), from importances of codes."""
+"""Disentanglement, completeness, informativeness (Eastwood and Williams 2018), from importances of codes.
+
+scikit-learn is imported when a classifier is made, so that names of backends can be checked at once.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from sklearn.ensemble import GradientBoostingClassifier, RandomForestClassifier
 
 from graphdrl.metrics.codes import CodedFactors
 from graphdrl.metrics.importance import disentanglement
 
 DEFAULT_BACKEND = "random_forest"
 
+
+def _random_forest(seed: int) -> Any:
+    """Every split looks at all codes and trees stay shallow: grown further they split on noise, and D falls for no
+    reason.
+    """
+    from sklearn.ensemble import RandomForestClassifier
+
+    return RandomForestClassifier(12, max_depth=6, max_features=None, random_state=seed)
+
+
+def _gradient_boosting(seed: int) -> Any:
+    """The reference of Locatello et al. 2019; minutes."""
+    from sklearn.ensemble import GradientBoostingClassifier
+
+    return GradientBoostingClassifier(random_state=seed)
+
+
 # DCI depends heavily on its classifier: figures by different backends must not be compared.
 BACKENDS: dict[str, Callable[[int], Any]] = {
-    # Every split looks at all codes and trees stay shallow: grown further they split on noise, and D falls for no
-    # reason.
-    "random_forest": lambda seed: RandomForestClassifier(12, max_depth=6, max_features=None, random_state=seed),
-    # The reference of Locatello et al. 2019; minutes.
-    "gradient_boosting": lambda seed: GradientBoostingClassifier(random_state=seed),
+    "random_forest": _random_forest,
+    "gradient_boosting": _gradient_boosting,
 }
 
 

@@ -61,6 +61,14 @@ TERMS: dict[str, Term] = {
     "metrics.dci_c": Term("DCI completeness", "Is each factor told by one latent dimension only?", "unit"),
     "metrics.dci_i": Term("DCI informativeness", "How well can the factors be predicted from the code?", "unit"),
     "metrics.dci_backend": Term("DCI backend", "The classifier behind DCI: its figures depend on it."),
+    **{
+        f"metrics.dci_{letter}_{backend}": Term(f"DCI {what}, {words}", "The same by another classifier.", "unit")
+        for letter, what in (("d", "disentanglement"), ("c", "completeness"), ("i", "informativeness"))
+        for backend, words in (("random_forest", "random forest"), ("gradient_boosting", "gradient boosting"))
+    },
+    "metrics.mutual_information": Term(
+        "Mutual information", "Share of a factor's entropy that its best dimension tells, mean over factors.", "unit"
+    ),
     "metrics.mig": Term(
         "Mutual information gap", "How far is the best dimension of a factor ahead of the second best?", "unit"
     ),
@@ -70,9 +78,29 @@ TERMS: dict[str, Term] = {
     "metrics.factor_vae": Term(
         "FactorVAE score", "Can the factor that is held fixed be told from the dimension that varies least?", "unit"
     ),
+    "metrics.beta_vae": Term(
+        "BetaVAE score",
+        "Can a linear classifier tell which factor two images share from how far each dimension goes between them?",
+        "unit",
+    ),
     "metrics.modularity": Term("Modularity", "Does each dimension share information with one factor only?", "unit"),
     "metrics.explicitness": Term("Explicitness", "Can a linear classifier read the factors off the code?", "unit"),
     "metrics.irs": Term("IRS", "Do dimensions hold still when other factors than their own change?", "unit"),
+    "metrics.info_m": Term("InfoM", "Modularity: is what a dimension tells of one factor?", "unit"),
+    "metrics.info_c": Term("InfoC", "Compactness: is what is told of a factor told by one dimension?", "unit"),
+    "metrics.info_e": Term(
+        "InfoE", "Explicitness: share of the factors' entropy that a linear classifier reads.", "unit"
+    ),
+    "metrics.gaussian_total_correlation": Term(
+        "Total correlation", "What dimensions say of each other, in nats, as if codes were normal; less is better."
+    ),
+    "metrics.gaussian_wasserstein_correlation_norm": Term(
+        "Wasserstein correlation", "How far codes, as if normal, are from independent ones; 0 is independent."
+    ),
+    "metrics.mutual_info_score": Term(
+        "Information between dimensions",
+        "Mutual information of two dimensions in nats, mean over pairs; less is better.",
+    ),
     "metrics.elbo": Term(
         "ELBO", "Evidence lower bound in nats an image, with one model of observation for all methods; no label needed."
     ),
@@ -104,7 +132,26 @@ TERMS: dict[str, Term] = {
     "metrics.reconstruction_mse": Term(
         "Reconstruction error", "Mean squared error a pixel and channel, with intensities in [0, 1]; less is better."
     ),
-    "metrics.fid": Term("FID", "Distance of reconstructions from images in feature space; less is better."),
+    "metrics.measured_on": Term("Measured on", "Without known factors, no new images can be drawn to measure on."),
+    **{
+        f"metrics.{distance}_{network}{suffix}": Term(
+            f"{distance.upper()} of {made} ({words})",
+            f"Distance of {made} from images, in features of {seer}; less is better, other features do not compare.",
+        )
+        for distance in ("fid", "kid")
+        for network, words, seer in (
+            ("oracle", "oracle's features", "the built-in oracle's vision"),
+            ("inception", "Inception", "an Inception network"),
+        )
+        for suffix, made in (("", "reconstructions"), ("_samples", "samples"))
+    },
+    "metrics.relation_fidelity": Term(
+        "Relation fidelity",
+        "Mean distance of the relations that the oracle sees in samples from the data's; less is better.",
+    ),
+    "metrics.relation_fidelity_unrelated": Term(
+        "Relation fidelity without relations", "The same of samples whose attributes would hang together in no way."
+    ),
 }
 
 CURVES: dict[str, Term] = {

@@ -5,19 +5,23 @@ import torch
 
 from graphdrl.images import ImageSet, to_float
 from graphdrl.metrics import evaluate_codes
+from graphdrl.metrics.dci import DEFAULT_BACKEND
 from graphdrl.models import GEM
 
 _BATCH = 500
 
 
-def measure(model: GEM, test: ImageSet, seed: int = 0) -> dict[str, float | str]:
+def measure(
+    model: GEM, test: ImageSet, seed: int = 0, dci_backends: tuple[str, ...] = (DEFAULT_BACKEND,)
+) -> dict[str, float | str]:
     """Disentanglement of the mean codes and reconstruction on images whose factors were drawn independently.
 
     Factors are the attributes that the test images have grades for; `test.grades` must not be None.
     """
     assert test.grades is not None
     codes, error = codes_and_error(model, test.images)
-    return {"reconstruction_mse": error} | evaluate_codes(codes, test.grades, test.attributes, seed)
+    found = evaluate_codes(codes, test.grades, test.attributes, seed, dci_backends=dci_backends)
+    return {"reconstruction_mse": error} | found
 
 
 def codes_and_error(model: GEM, images: np.ndarray) -> tuple[np.ndarray, float]:

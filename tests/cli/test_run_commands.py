@@ -46,6 +46,14 @@ def test_a_run_is_trained_measured_again_and_its_page_written_again(
     assert graphdrl(monkeypatch, "evaluate", run.folder) == 0
     assert json.loads(capsys.readouterr().out) == pytest.approx(run.read_summary()["metrics"])
 
+    before = run.read_summary()["metrics"]
+    assert graphdrl(monkeypatch, "evaluate", run.folder, "--features", "oracle", "--save") == 0
+    added = {"fid_oracle", "kid_oracle", "fid_oracle_samples", "kid_oracle_samples"}
+    assert run.read_summary()["metrics"].keys() == before.keys() | added
+    assert "FID" in run.report.read_text()
+    assert graphdrl(monkeypatch, "evaluate", run.folder, "--oracle", "none") == 1
+    assert "name an engine" in capsys.readouterr().err
+
 
 def test_doctor_names_what_is_installed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     code = graphdrl(monkeypatch, "doctor")
