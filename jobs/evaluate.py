@@ -105,7 +105,7 @@ def _without_labels(model: GEM, images: np.ndarray, seed: int) -> Figures:
 
 def _asked(
     run: Run, model: GEM, config: Config, oracle: Oracle, images: np.ndarray, say: Callable[[str], None]
-) -> Figures:
+) -> dict[str, float]:
     """What traversals of a few images show, and samples beside the run's edges.
 
     A run that asked nobody has no edges: the images are graded then.
