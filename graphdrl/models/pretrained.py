@@ -18,6 +18,7 @@ from graphdrl.relations.edges import DoEdges, Edges
 
 WEIGHTS, CONFIG, RELATIONS = "model.safetensors", "config.json", "relations.json"
 FORMAT = 1
+_PARTIAL = ("partial_low", "partial_high", "partial_resolved")
 LARGEST_JSON_BYTES = 64 << 20
 LARGEST_WEIGHTS_BYTES = 4 << 30
 
@@ -90,6 +91,7 @@ def edges_from_json(record: dict[str, Any]) -> Edges:
         return Edges(
             attributes,
             **_matrices(record, attributes, "weights", "low", "high", "resolved", "strength", "partial"),
+            **_matrices(record, attributes, *(name for name in _PARTIAL if record.get(name) is not None)),
             estimator=str(record["estimator"]),
             num_scored=int(record["num_scored"]),
             do=tuple(_do_from_json(one, attributes) for one in record.get("do", ())),
@@ -122,7 +124,7 @@ def _beliefs_from_json(record: dict[str, Any], attributes: tuple[str, ...]) -> R
 
 def _matrices(record: dict[str, Any], attributes: tuple[str, ...], *names: str) -> dict[str, Any]:
     """Matrices [K, K] by name; None becomes NaN. Raises ValueError for one of another shape."""
-    matrices = {name: np.array(record[name], bool if name == "resolved" else np.float32) for name in names}
+    matrices = {name: np.array(record[name], bool if name.endswith("resolved") else np.float32) for name in names}
     for name, matrix in matrices.items():
         if matrix.shape != (len(attributes),) * 2:
             raise ValueError(f"{name} is {list(matrix.shape)} for {len(attributes)} attributes")

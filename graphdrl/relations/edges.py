@@ -41,7 +41,8 @@ class Edges:
     low, high: float32 [K, K], the 95 % interval of each weight.
     resolved: bool [K, K], edges whose interval keeps clear of 0 after the false-discovery-rate control.
     strength: float32 [K, K], symmetric (Kendall's tau-b).
-    partial: float32 [K, K], predictive weight of i for j given all the other attributes.
+    partial: float32 [K, K], predictive weight of i for j given all the other attributes; partial_low, partial_high,
+        partial_resolved: the same of it as of the weights, None in relations that were kept without.
     do: what a model does when its nodes are moved, once it was asked; they belong to that model and to no other.
     beliefs: what a multimodal model thinks of the same attributes without looking, once it was asked.
     """
@@ -55,6 +56,9 @@ class Edges:
     partial: np.ndarray
     estimator: str
     num_scored: int
+    partial_low: np.ndarray | None = None
+    partial_high: np.ndarray | None = None
+    partial_resolved: np.ndarray | None = None
     do: tuple[DoEdges, ...] = ()
     beliefs: RelateAnswer | None = None
 
@@ -62,7 +66,7 @@ class Edges:
         """All that is known of every pair of attributes, in both directions, a row for each source."""
         kinds = [
             Evidence("data", self.estimator, self.weights, self.low, self.high, self.resolved),
-            Evidence("partial", "partial", self.partial),
+            Evidence("partial", "partial", self.partial, self.partial_low, self.partial_high, self.partial_resolved),
         ]
         if self.beliefs is not None:
             kinds.append(Evidence("belief", self.beliefs.model, self.beliefs.weights))

@@ -1,6 +1,7 @@
 """How sure an edge is: bootstrap intervals, and the control of false discoveries over all edges at once."""
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from scipy.special import stdtr, stdtrit
@@ -63,7 +64,7 @@ def estimate_many(
     seen = joint_tables(grades, image_weights, levels)
     whole = seen if correction is None else correction(seen)
     points = {name: function(whole) for name, function in functions.items()}
-    draws: dict[str, list[np.ndarray]] = {name: [] for name in estimators}
+    draws: dict[str, list[np.ndarray]] = {name: [] for name in {*estimators, "partial"}}
     # BLAS threads that wait for each other on a busy machine make these small products twenty times slower.
     with threadpool_limits(limits=1, user_api="blas"):
         for drawn_tables in weighted_tables(grades, _resamples(image_weights, num_bootstrap, seed), levels):
@@ -71,7 +72,8 @@ def estimate_many(
             for name, drawn in draws.items():
                 drawn.append(functions[name](tables))
     support, testable = _support(grades, levels)
-    return {name: _edges(scores, name, points, np.stack(draws[name]), support, testable) for name in estimators}
+    sure = {name: _sure(points[name], np.stack(each), support, testable) for name, each in draws.items()}
+    return {name: _edges(scores, name, points, sure[name], sure["partial"]) for name in estimators}
 
 
 def check_scores(scores: Scores) -> None:
@@ -145,29 +147,41 @@ def _support(grades: np.ndarray, levels: int) -> tuple[np.ndarray, np.ndarray]:
     return support, (support >= FEWEST_UNTIED) & (together >= FEWEST_TOGETHER)
 
 
-def _edges(
-    scores: Scores,
-    name: str,
-    points: dict[str, np.ndarray],
-    draws: np.ndarray,
-    support: np.ndarray,
-    testable: np.ndarray,
-) -> Edges:
-    """Edges of one estimator; of an untestable pair nothing is known: its interval is [-1, 1]."""
+class _Sure(NamedTuple):
+    """Interval of each weight [K, K], and which are resolved."""
+
+    low: np.ndarray
+    high: np.ndarray
+    resolved: np.ndarray
+
+
+def _sure(point: np.ndarray, draws: np.ndarray, support: np.ndarray, testable: np.ndarray) -> _Sure:
+    """How sure the weights of one estimator are; of an untestable pair nothing is known: its interval is [-1, 1]."""
     off_diagonal = ~np.eye(len(support), dtype=bool)
     tested = testable & off_diagonal
-    low, high, p_values = interval(points[name], draws, support)
+    low, high, p_values = interval(point, draws, support)
     low, high = np.where(testable, low, -1.0), np.where(testable, high, 1.0)
     resolved = np.zeros_like(tested)
     resolved[tested] = ((low > 0) | (high < 0))[tested] & accepted(p_values[tested])
+    return _Sure(
+        np.where(off_diagonal, low, 0.0).astype(np.float32),
+        np.where(off_diagonal, high, 0.0).astype(np.float32),
+        resolved,
+    )
+
+
+def _edges(scores: Scores, name: str, points: dict[str, np.ndarray], sure: _Sure, partial: _Sure) -> Edges:
     return Edges(
         attributes=scores.attributes,
         weights=points[name].astype(np.float32),
-        low=np.where(off_diagonal, low, 0.0).astype(np.float32),
-        high=np.where(off_diagonal, high, 0.0).astype(np.float32),
-        resolved=resolved,
+        low=sure.low,
+        high=sure.high,
+        resolved=sure.resolved,
         strength=points["tau_b"].astype(np.float32),
         partial=points["partial"].astype(np.float32),
         estimator=name,
         num_scored=len(scores),
+        partial_low=partial.low,
+        partial_high=partial.high,
+        partial_resolved=partial.resolved,
     )

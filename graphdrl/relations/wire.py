@@ -66,27 +66,35 @@ class EdgesBody(_Part):
     resolved: list[list[bool]] = Field(description="intervals that keep clear of 0, false discoveries under control")
     strength: Rows = Field(description="Kendall's tau-b")
     partial: Rows = Field(description="weights given all the other attributes")
+    partial_low: Rows | None = Field(None, description="lower ends of the 95 % intervals of the partial weights")
+    partial_high: Rows | None = Field(None, description="upper ends")
+    partial_resolved: list[list[bool]] | None = Field(None, description="of the partial weights, as `resolved`")
     estimator: str
     num_scored: int
 
     @classmethod
     def of(cls, edges: Edges) -> Self:
-        arrays = {name: numbers(getattr(edges, name)) for name in (*_WEIGHTS, "resolved")}
+        kept = [name for name in (*_WEIGHTS, *_RESOLVED) if getattr(edges, name) is not None]
+        arrays = {name: numbers(getattr(edges, name)) for name in kept}
         return cls(attributes=edges.attributes, estimator=edges.estimator, num_scored=edges.num_scored, **arrays)
 
     def edges(self) -> Edges:
         shape = len(self.attributes), len(self.attributes)
-        matrices: dict[str, Any] = {name: array(getattr(self, name), np.float32, *shape) for name in _WEIGHTS}
+        matrices: dict[str, Any] = {
+            name: array(getattr(self, name), np.bool_ if name in _RESOLVED else np.float32, *shape)
+            for name in (*_WEIGHTS, *_RESOLVED)
+            if getattr(self, name) is not None
+        }
         return Edges(
             attributes=self.attributes,
-            resolved=array(self.resolved, np.bool_, *shape),
             estimator=self.estimator,
             num_scored=self.num_scored,
             **matrices,
         )
 
 
-_WEIGHTS = ("weights", "low", "high", "strength", "partial")
+_WEIGHTS = ("weights", "low", "high", "strength", "partial", "partial_low", "partial_high")
+_RESOLVED = ("resolved", "partial_resolved")
 
 
 class GradedImagesBody(_Part):

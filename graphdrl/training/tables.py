@@ -15,6 +15,8 @@ from graphdrl.oracle.questions import Scores
 from graphdrl.relations.edges import Edges, NodeMap, RelationsVersion
 
 _MATRICES = ("weights", "low", "high", "resolved", "strength", "partial")
+_MATRICES_OF_LATER = ("partial_low", "partial_high", "partial_resolved")
+"""Not in runs that were written before partial weights had intervals."""
 
 
 def write_scores(scores: Scores, path: Path, names: Mapping[str, str] | None = None) -> None:
@@ -96,7 +98,8 @@ def write_version(folder: Path, version: RelationsVersion) -> None:
         "source": [edges.attributes[index] for index in source],
         "target": [edges.attributes[index] for index in target],
     }
-    columns |= {name: getattr(edges, name).ravel() for name in _MATRICES}
+    kept = [name for name in (*_MATRICES, *_MATRICES_OF_LATER) if getattr(edges, name) is not None]
+    columns |= {name: getattr(edges, name).ravel() for name in kept}
     about = {
         "version": version.version,
         "key": version.key,
@@ -126,7 +129,8 @@ def read_version(folder: Path) -> RelationsVersion:
     about = json.loads(table.schema.metadata[b"relations"])
     attributes = tuple(about["attributes"])
     shape = (len(attributes), len(attributes))
-    matrices = {name: table[name].to_numpy(zero_copy_only=False).reshape(shape) for name in _MATRICES}
+    kept = [name for name in (*_MATRICES, *_MATRICES_OF_LATER) if name in table.column_names]
+    matrices = {name: table[name].to_numpy(zero_copy_only=False).reshape(shape) for name in kept}
     return RelationsVersion(
         version=about["version"],
         key=about["key"],

@@ -24,7 +24,8 @@ def build() -> GEM:
 def edges() -> Edges:
     weights = np.array([[0, 0.3], [-0.1, 0]], np.float32)
     low, high = weights - np.float32(0.05), weights + np.float32(0.05)
-    return Edges(("bald", "beard"), weights, low, high, weights > 0.2, weights, weights, "somers_d", 700)
+    measured = (("bald", "beard"), weights, low, high, weights > 0.2, weights, weights, "somers_d", 700)
+    return Edges(*measured, partial_low=low, partial_high=high, partial_resolved=weights > 0.2)
 
 
 @pytest.fixture
@@ -81,6 +82,20 @@ def test_damaged_do_edges(tmp_path: Path, edges: Edges, damage: dict) -> None:
     (tmp_path / "relations.json").write_text(json.dumps(record))
     with pytest.raises(ValueError, match=r"relations\.json does not hold relations"):
         GEM.from_pretrained(tmp_path)
+
+
+def test_relations_that_were_kept_without_intervals_of_partial_weights(tmp_path: Path, edges: Edges) -> None:
+    model = build()
+    model.set_relations(edges, NodeMap.ranked(2))
+    model.save_pretrained(tmp_path)
+    record = json.loads((tmp_path / "relations.json").read_text())
+    earlier = {
+        name: value for name, value in record.items() if "partial_" not in name and name not in ("do", "beliefs")
+    }
+    (tmp_path / "relations.json").write_text(json.dumps(earlier))
+    loaded = GEM.from_pretrained(tmp_path).relations
+    assert (loaded.partial_low, loaded.do, loaded.beliefs) == (None, (), None)
+    np.testing.assert_array_equal(loaded.weights, edges.weights)
 
 
 def test_saving_without_relations_leaves_none_of_an_earlier_model(tmp_path: Path, edges: Edges) -> None:

@@ -56,6 +56,18 @@ def test_estimators_share_their_draws(make_scores, related):
     np.testing.assert_array_equal(alone.weights, alone.strength)
 
 
+def test_partial_weights_have_intervals_whatever_the_edges_are_of(make_scores, related):
+    edges = estimate_many(make_scores(related(800, 1)), ("somers_d", "partial"), seed=3, num_bootstrap=40)
+    for one in edges.values():
+        np.testing.assert_array_equal(one.partial_low, edges["partial"].low)
+        np.testing.assert_array_equal(one.partial_high, edges["partial"].high)
+        np.testing.assert_array_equal(one.partial_resolved, edges["partial"].resolved)
+    assert edges["somers_d"].partial_resolved[0, 1]
+    # a0 drives both a1 and a2, so given a0 they tell nothing of each other.
+    assert edges["somers_d"].resolved[1, 2]
+    assert not edges["somers_d"].partial_resolved[1, 2]
+
+
 def test_an_attribute_of_a_handful_of_images_resolves_nothing(make_scores, related):
     values = related(400, 2)
     values[:, 1] = 0

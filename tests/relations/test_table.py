@@ -7,6 +7,7 @@ import pytest
 
 from graphdrl.oracle.questions import RelateAnswer
 from graphdrl.relations import DoEdges, Edges, Relation
+from graphdrl.relations.wire import EdgesBody
 
 NAMES = ("bald", "age", "hat")
 
@@ -37,9 +38,19 @@ def test_a_row_has_both_directions_of_a_pair(edges: Edges) -> None:
 
 
 def test_what_has_no_interval_has_none(edges: Edges) -> None:
+    """As of a model that was saved before partial weights had intervals."""
     partial = edges.table()[1]
     assert (partial.low, partial.high, partial.resolved, partial.reverse_resolved) == (None, None, None, None)
     assert partial.weight == pytest.approx(0.4)
+
+
+def test_partial_weights_have_intervals_of_their_own(edges: Edges) -> None:
+    measured = replace(
+        edges, partial_low=edges.partial - 0.25, partial_high=edges.partial + 0.25, partial_resolved=edges.partial > 0.3
+    )
+    partial = measured.table()[1]
+    assert partial[4:8] == tuple(pytest.approx(value) for value in (0.4, 0.15, 0.65, True))
+    assert partial.reverse_resolved is False
 
 
 def test_beliefs_and_do_edges_stand_beside_what_was_measured(edges: Edges) -> None:
@@ -62,3 +73,12 @@ def test_beliefs_and_do_edges_stand_beside_what_was_measured(edges: Edges) -> No
     assert (rows[12].source, rows[12].weight, rows[12].reverse_weight) == ("belief", 1.0, None)  # one way was not read
     assert len(rows) == 15
     assert all(value is None or type(value) in (str, float, bool) for row in rows for value in row)
+
+
+def test_intervals_of_partial_weights_go_over_the_wire_where_there_are_any(edges: Edges) -> None:
+    assert EdgesBody.of(edges).edges().table() == edges.table()
+    bounds = {"partial_low": edges.low, "partial_high": edges.high, "partial_resolved": edges.resolved}
+    measured = replace(edges, **bounds)
+    sent = EdgesBody.model_validate_json(EdgesBody.of(measured).model_dump_json())
+    assert sent.edges().table() == measured.table()
+    assert sent.edges().partial_resolved.dtype == bool

@@ -1,6 +1,7 @@
 """The layout of a run on disk: what is written is read back, and what a kill cut short does not count."""
 
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -11,9 +12,11 @@ from graphdrl.relations import RelationsVersion
 from graphdrl.training import Run
 from graphdrl.training.runs import append_line
 
+WITH_INTERVALS = ("partial_low", "partial_high", "partial_resolved")
+
 
 def assert_same_version(first: RelationsVersion, second: RelationsVersion) -> None:
-    for name in ("weights", "low", "high", "resolved", "strength", "partial"):
+    for name in ("weights", "low", "high", "resolved", "strength", "partial", *WITH_INTERVALS):
         np.testing.assert_array_equal(getattr(first.edges, name), getattr(second.edges, name))
     for name in ("expected", "argmax", "entropy", "inclusion_probability", "flagged"):
         np.testing.assert_array_equal(getattr(first.scores, name), getattr(second.scores, name))
@@ -29,6 +32,16 @@ def test_a_version_comes_back_from_disk_as_it_went(tmp_path, version) -> None:
     run.write_version(version)
     assert run.versions() == [2]
     assert_same_version(run.read_version(2), version)
+
+
+def test_intervals_of_partial_weights_come_back_too(tmp_path, version) -> None:
+    bounds = {name: version.edges.weights > 0 if "res" in name else version.edges.weights for name in WITH_INTERVALS}
+    measured = replace(version, edges=replace(version.edges, **bounds))
+    run = Run(tmp_path)
+    run.write_version(measured)
+    kept = run.read_version(2)
+    assert_same_version(kept, measured)
+    assert kept.edges.partial_resolved.dtype == bool
 
 
 def test_a_version_comes_back_from_another_process_as_it_went(version) -> None:
