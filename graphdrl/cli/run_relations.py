@@ -2,7 +2,9 @@
 
 from dataclasses import replace
 
+from rich.box import SIMPLE
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from graphdrl.cli.own_images import NO_COMMONSENSE
@@ -12,6 +14,9 @@ from graphdrl.training import Run
 
 NUM_MOVED = 48
 """Images whose nodes are moved; each is decoded and graded at both ends of every node, alone and with neighbours."""
+
+_NARROWEST = 100
+"""Columns, also where nobody says how many there are: a pipe."""
 
 
 def ask_what_moves(run: Run, overrides: list[str]) -> None:
@@ -52,24 +57,24 @@ def ask_what_is_believed(run: Run, overrides: list[str]) -> None:
 def print_relations(run: Run) -> None:
     """Every pair, a row for each source, both directions."""
     _, edges = _model_and_edges(run)
-    table = Table("pair", "source", "measure", "first -> second", "second -> first", title=f"Relations of {run.name}")
+    table = Table("pair", "source", "first -> second", "second -> first", title=f"Relations of {run.name}", box=SIMPLE)
     before = ("", "")
     for row in edges.table():
         pair = (row.first, row.second)
-        table.add_row("" if pair == before else " - ".join(pair), row.source, row.measure, *_directions(row))
+        source = row.source if row.source == row.measure else f"{row.source}: {row.measure}"
+        table.add_row("" if pair == before else " - ".join(pair), source, *_directions(row))
         before = pair
-    console = Console(soft_wrap=True)
+    console = Console(width=max(Console().width, _NARROWEST))
     console.print(table)
-    console.print(f"{edges.num_scored:,} images scored; an interval in brackets is that of 95 %", highlight=False)
+    console.print(f"{edges.num_scored:,} images scored; 95 % intervals in brackets", highlight=False, markup=False)
     if edges.do:
-        console.print(DO_MEANING, highlight=False)
+        console.print(DO_MEANING, highlight=False, soft_wrap=True)
 
 
 def _directions(row: Relation) -> tuple[str, str]:
-    return (
-        _written(row.weight, row.low, row.high, row.resolved),
-        _written(row.reverse_weight, row.reverse_low, row.reverse_high, row.reverse_resolved),
-    )
+    forth = _written(row.weight, row.low, row.high, row.resolved)
+    back = _written(row.reverse_weight, row.reverse_low, row.reverse_high, row.reverse_resolved)
+    return escape(forth), escape(back)
 
 
 def _written(weight: float | None, low: float | None, high: float | None, resolved: bool | None) -> str:
@@ -78,7 +83,7 @@ def _written(weight: float | None, low: float | None, high: float | None, resolv
         return "unknown"
     if low is None or high is None:
         return f"{weight:+.2f}"
-    return f"{f'{weight:+.2f}' if resolved else 'unresolved'} ({low:+.2f} to {high:+.2f})"
+    return f"{f'{weight:+.2f}' if resolved else 'unresolved'} [{low:+.2f}, {high:+.2f}]"
 
 
 def _keep(run: Run, model: GEM, edges: Edges) -> None:

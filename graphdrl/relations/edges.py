@@ -71,7 +71,7 @@ class Edges:
         if self.beliefs is not None:
             kinds.append(Evidence("belief", self.beliefs.model, self.beliefs.weights))
         for one in self.do:
-            measure = "with its neighbours" if one.propagate else "alone"
+            measure = "propagated" if one.propagate else "alone"
             kinds.append(Evidence("do", measure, one.effects, one.low, one.high, one.resolved))
         return list(rows(self.attributes, kinds))
 

@@ -13,7 +13,8 @@ class Relation(NamedTuple):
 
     source: data, weights of the scored images; partial, the same given all the other attributes; belief, what a
         multimodal model thinks without looking; do, what this model does when a node is moved (not what causes what).
-    measure: the estimator of `data`; of `do`, whether the node was moved "alone" or "with its neighbours".
+    measure: the estimator of `data`; of `do`, whether the node was moved "alone" or the move was
+        "propagated" to its neighbours.
     weight, low, high, resolved: of first -> second: the weight in [-1, 1], or in grades for one standard deviation if
         the source is `do`; its 95 % interval; whether that keeps clear of 0 after the control of false discoveries. An
         unresolved weight has no sign to be quoted. None where it was not measured. reverse_*: of second -> first.

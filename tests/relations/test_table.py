@@ -66,7 +66,7 @@ def test_beliefs_and_do_edges_stand_beside_what_was_measured(edges: Edges) -> No
         ("partial", "partial"),
         ("belief", "a-model"),
         ("do", "alone"),
-        ("do", "with its neighbours"),
+        ("do", "propagated"),
     ]
     assert of_pair[3][4:8] == (pytest.approx(0.8), pytest.approx(0.8), pytest.approx(0.8), True)
     assert of_pair[3][8:] == (None, None, None, None)  # no node shows age, so it cannot be moved
