@@ -30,6 +30,7 @@ class MethodPlan(_Section):
 
     supervision: str = Field(description="what the method is told beside the images; {num_scored} is filled in")
     method: str | None = Field(None, description="the method's name, where the row has another")
+    everywhere: bool = Field(True, description="false: it needs what only the first data set has, pairs or a graph")
     scored: bool = Field(False, description="whether it sees scored images")
     config: Tree = Field(default_factory=dict, description="keys and values of a run's configuration")
     scores: Tree = Field(default_factory=dict, description="what is done to the scores, over those of the data")

@@ -54,9 +54,10 @@ def _choose(plan: TablePlan, say: Say) -> dict[str, dict[str, Any]]:
 
 def _elsewhere(plan: TablePlan, rows: dict[str, Any]) -> list[str]:
     if plan.elsewhere is None:
-        return list(plan.methods)
+        return [row for row, method in plan.methods.items() if method.everywhere]
     named = plan.elsewhere.methods
-    return [*named, *best_rows(rows, [row for row in rows if row not in named], plan.elsewhere.best)]
+    others = [row for row in rows if row not in named and plan.methods[row].everywhere]
+    return [*named, *best_rows(rows, others, plan.elsewhere.best)]
 
 
 def _rows(

@@ -46,6 +46,7 @@ class GEMMethod:
 
     name: ClassVar[str] = "gem"
     Parameters: ClassVar[type[MethodParameters]] = GEMParameters
+    pairs: ClassVar[bool] = False
 
     def __init__(self, parameters: GEMParameters) -> None:
         self.parameters = parameters

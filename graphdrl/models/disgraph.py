@@ -102,5 +102,6 @@ class DisGraph(nn.Module):
 def _build_learner(name: GraphLearner, num_nodes: int) -> nn.Module | None:
     if name == "none" or num_nodes == 0:
         return None
-    learners = {"gcn": lambda: ResidualGCN(num_nodes), "mixing": Mixing, "refined": lambda: RefinedMixing(num_nodes)}
-    return learners[name]()
+    if name == "mixing":
+        return Mixing()
+    return ResidualGCN(num_nodes) if name == "gcn" else RefinedMixing(num_nodes)

@@ -11,7 +11,7 @@ from graphdrl.config import ConfigError, dump_config, load_config
 CONFIGS = Path(__file__).parents[2] / "configs"
 
 
-RUNS = sorted(path for path in CONFIGS.rglob("*.yaml") if path.parent.name != "tune")
+RUNS = sorted(path for path in CONFIGS.rglob("*.yaml") if path.parent.name not in ("tune", "science"))
 
 
 @pytest.mark.parametrize("path", RUNS, ids=lambda path: path.stem)
