@@ -90,7 +90,7 @@ class GEM(nn.Module):
     """A variational autoencoder whose named codes are the nodes of a relation graph.
 
     mixed_precision: run encoder and decoder in bfloat16; codes, graph and losses stay in float32.
-    relations: the edges that the graph was last set to, if any.
+    relations: the edges that the graph was last set to, if any; `relations.table()` has a row for each pair and source.
     """
 
     code_mean: Tensor

@@ -7,7 +7,7 @@ replayed.txt                the run whose schedule this one takes again, if it i
 checkpoints/step_00000500/  generator/ critic/ state.json; the last file written makes it complete
 edges/version_0001/         relations.parquet, samples.parquet: every version that the run trained on
 scores/                     scores.parquet: what the oracle said of this run's images
-model/                      save_pretrained: model.safetensors, config.json
+model/                      save_pretrained: model.safetensors, config.json, relations.json (`do` edges among them)
 nodes.json                  discovered dimensions: name, slope, runner-up, words
 examples/                   images for the report
 summary.json, report.html
