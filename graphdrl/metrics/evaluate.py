@@ -7,6 +7,7 @@ from threadpoolctl import threadpool_limits
 
 from graphdrl.metrics.beta_vae import beta_vae
 from graphdrl.metrics.codes import CodedFactors
+from graphdrl.metrics.consistency import consistency
 from graphdrl.metrics.dci import DEFAULT_BACKEND, check_backends, dci_by
 from graphdrl.metrics.factor_vae import factor_vae
 from graphdrl.metrics.infomec import infomec
@@ -50,5 +51,6 @@ def _all(coded: CodedFactors, dci_backends: Sequence[str]) -> dict[str, float | 
         **explicitness(coded, probes),
         **infomec(coded, probes),
         **irs(coded),
+        **consistency(coded),
         **total_correlation(coded),
     }

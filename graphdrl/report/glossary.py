@@ -86,6 +86,10 @@ TERMS: dict[str, Term] = {
     "metrics.modularity": Term("Modularity", "Does each dimension share information with one factor only?", "unit"),
     "metrics.explicitness": Term("Explicitness", "Can a linear classifier read the factors off the code?", "unit"),
     "metrics.irs": Term("IRS", "Do dimensions hold still when other factors than their own change?", "unit"),
+    "metrics.consistency": Term("Consistency", "Does a factor's dimension hold still while the factor does?", "unit"),
+    "metrics.restrictiveness": Term(
+        "Restrictiveness", "Do the other dimensions hold still when a factor changes by itself?", "unit"
+    ),
     "metrics.info_m": Term("InfoM", "Modularity: is what a dimension tells of one factor?", "unit"),
     "metrics.info_c": Term("InfoC", "Compactness: is what is told of a factor told by one dimension?", "unit"),
     "metrics.info_e": Term(

@@ -147,7 +147,7 @@ def test_all_metrics_in_one_flat_dict(make_codes, factors):
     assert set(numbers) == {
         *("dci_d", "dci_c", "dci_i", "dci_backend", "mig", "sap", "factor_vae", "modularity", "explicitness"),
         *("info_m", "info_c", "info_e", "irs", "beta_vae", "mutual_information", "mutual_info_score"),
-        *("gaussian_total_correlation", "gaussian_wasserstein_correlation_norm"),
+        *("consistency", "restrictiveness", "gaussian_total_correlation", "gaussian_wasserstein_correlation_norm"),
     }
     assert json.loads(json.dumps(numbers)) == numbers
     assert numbers == evaluate_codes(codes, factors, ("a", "b", "c"), seed=3)
