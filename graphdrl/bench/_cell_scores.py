@@ -6,15 +6,18 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from graphdrl.config import Config
 from graphdrl.images import ImageSet
+from graphdrl.models import GEM
 from graphdrl.oracle import HIGHEST_GRADE, Question, Scores
 from graphdrl.oracle.asking import as_answered
 from graphdrl.oracle.scores import ScoreStore
-from graphdrl.relations import RelationsVersion, decorrelating_weights, estimate_many
-from graphdrl.training import LocalRelations, choose_for_scoring
+from graphdrl.relations import RelationsVersion, decorrelating_weights, estimate_many, latent_correlation
+from graphdrl.relations.weights import normal_scores, tempered_weights
+from graphdrl.training import LocalRelations, choose_for_scoring, codes_and_error
 from jobs import attributes_of, identity_of, make_updater
 
 _IMAGES_PER_QUESTION = 32
@@ -33,18 +36,25 @@ class ScoresSettings(BaseModel):
     flipped: float = Field(0.0, ge=0, le=1, description="share of the grades that another one replaces at random")
     expected: bool = Field(True, description="the mean grade under the oracle's doubts; false: its most probable one")
     shuffled_graph: bool = Field(False, description="a placebo: the relations of other attributes")
+    chosen_by: str | None = Field(
+        None, description="row whose model and graph choose half of the images to score: those that are rare under it"
+    )
 
 
-def relations_of(settings: ScoresSettings | None, config: Config, images: ImageSet, kept: Path) -> LocalRelations:
+def relations_of(
+    settings: ScoresSettings | None, config: Config, images: ImageSet, kept: Path, chooser: Path
+) -> LocalRelations:
     """Relations whose first version rests on `oracle.num_scored` images of `config`; none without settings.
 
     kept: folder of the oracle's answers, so that no cell asks again about an image that another has asked about.
+    chooser: the model that chooses images, where the settings say that one does.
     """
     updater = make_updater(config, images, identity_of(config))
     relations = LocalRelations(updater)
     if settings is None:
         return relations
-    for number, scores in enumerate(_scores(settings, config, images, kept)):
+    chosen, probability = _chosen(settings, config, images, chooser)
+    for number, scores in enumerate(_scores(settings, config, images, chosen, probability, kept)):
         relations.add(spoilt(scores, settings, config.seed + number))
     relations.finish()
     version = relations.get(relations.latest())
@@ -87,17 +97,52 @@ def _shuffled(version: RelationsVersion, config: Config) -> RelationsVersion:
     )
 
 
-def _scores(settings: ScoresSettings, config: Config, images: ImageSet, kept: Path) -> Iterator[Scores]:
-    chosen = choose_for_scoring(len(images), config.oracle.num_scored, config.seed)
+def _chosen(settings: ScoresSettings, config: Config, images: ImageSet, chooser: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of the images to score, and the probability [N] with which each image is one of them."""
+    num_scored = min(config.oracle.num_scored, len(images))
+    if settings.chosen_by is None:
+        share = np.full(len(images), num_scored / len(images))
+        return choose_for_scoring(len(images), num_scored, config.seed), share
+    at_random = choose_for_scoring(len(images), num_scored // 2, config.seed)
+    return by_rarity(GEM.from_pretrained(chooser), images.images, at_random, num_scored - len(at_random), config.seed)
+
+
+def by_rarity(
+    model: GEM, images: np.ndarray, at_random: np.ndarray, num: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows: those chosen at random, then `num` others that are rare under the model's graph, by its own named codes.
+
+    An image is drawn in proportion to the density of independent nodes over that of nodes that hang together, as the
+    decorrelating weights have it. Returns the rows, and the probability [N] with which an image is among them.
+    """
+    assert model.relations is not None, "a model that was trained on relations"
+    codes, _ = codes_and_error(model, images)
+    nodes = model.disgraph.named(torch.from_numpy(codes)).numpy()
+    ones = np.ones(len(images))
+    weights = tempered_weights(normal_scores(nodes, ones), ones, latent_correlation(model.relations), gamma=1.0)
+    left = weights.copy()
+    left[at_random] = 0.0
+    rare = np.random.default_rng((seed, 5)).choice(len(images), num, replace=False, p=left / left.sum())
+    first = len(at_random) / len(images)
+    return np.concatenate([at_random, rare]), first + (1 - first) * np.minimum(1.0, num * weights / left.sum())
+
+
+def _scores(
+    settings: ScoresSettings,
+    config: Config,
+    images: ImageSet,
+    chosen: np.ndarray,
+    probability: np.ndarray,
+    kept: Path,
+) -> Iterator[Scores]:
     parts = [chosen[start : start + _IMAGES_PER_QUESTION] for start in range(0, len(chosen), _IMAGES_PER_QUESTION)]
-    probability = len(chosen) / len(images)
     if settings.source == "grades":
-        return (_noisy(settings, images, rows, attributes_of(config), probability) for rows in parts)
+        return (_noisy(settings, images, rows, attributes_of(config), probability[rows]) for rows in parts)
     return _asked(images, parts, attributes_of(config), probability, kept)
 
 
 def _noisy(
-    settings: ScoresSettings, images: ImageSet, rows: np.ndarray, attributes: tuple[str, ...], probability: float
+    settings: ScoresSettings, images: ImageSet, rows: np.ndarray, attributes: tuple[str, ...], probability: np.ndarray
 ) -> Scores:
     assert images.grades is not None, "a source that draws its images"
     true = HIGHEST_GRADE * images.grades[rows][:, [images.attributes.index(name) for name in attributes]]
@@ -109,7 +154,7 @@ def _noisy(
         expected=expected,
         argmax=np.rint(expected).astype(np.int8),
         entropy=np.zeros_like(expected),
-        inclusion_probability=np.full(len(rows), probability, np.float32),
+        inclusion_probability=probability.astype(np.float32),
         flagged=np.zeros(len(rows), bool),
         source="data",
         model=f"true grades with noise {settings.noise}",
@@ -118,7 +163,7 @@ def _noisy(
 
 
 def _asked(
-    images: ImageSet, parts: list[np.ndarray], attributes: tuple[str, ...], probability: float, kept: Path
+    images: ImageSet, parts: list[np.ndarray], attributes: tuple[str, ...], probability: np.ndarray, kept: Path
 ) -> Iterator[Scores]:
     from graphdrl.oracle.tiny.local import TransformersOracle
 
@@ -128,4 +173,4 @@ def _asked(
     finally:
         oracle.close()
     for number, rows in enumerate(parts):
-        yield Scores.from_answer(answers[number], "data", np.full(len(rows), probability, np.float32))
+        yield Scores.from_answer(answers[number], "data", probability[rows])

@@ -47,6 +47,11 @@ class Cell:
     def name(self) -> str:
         return f"{self.data}.{self.row}.{self.seed}"
 
+    def chooser(self, folder: Path) -> Path:
+        """The model that chooses which images are scored, where one does."""
+        row = self.scores.chosen_by if self.scores and self.scores.chosen_by else self.row
+        return Run(folder / f"{self.data}.{row}.{self.seed}").model
+
     def resolved(self, folder: Path) -> Config:
         """Its configuration as a run below `folder`."""
         return check(self.config | {"name": self.name, "runs": str(folder), "seed": self.seed})
@@ -70,10 +75,11 @@ class Cell:
 
 def carry_out(cells: Iterable[Cell], folder: Path, at_once: int, say: Callable[[str], None]) -> dict[str, Any]:
     """Figures of the cells by name; those that are done already are read, `at_once` of the others run side by side."""
-    cells = list(cells)
+    cells = list({cell.name: cell for cell in cells}.values())
     figures = {cell.name: found for cell in cells if (found := cell.result(folder)) is not None}
     waiting = [cell for cell in cells if cell.name not in figures]
-    say(f"{len(figures)} of {len(cells)} cells are done already")
+    if cells:
+        say(f"{len(figures)} of {len(cells)} cells are done already")
     for number, (cell, done) in enumerate(_side_by_side(waiting, folder, at_once), start=len(figures) + 1):
         figures[cell.name] = done
         say(f"{number}/{len(cells)} {cell.name}: DCI-D {done['dci_d']:.3f}, MIG {done['mig']:.3f}, {done['seconds']} s")
@@ -100,7 +106,7 @@ def run_cell(cell: Cell, folder: Path) -> dict[str, Any]:
         context,
         images,
         lambda module, settings, _: LocalEngine(module, settings),
-        relations_of(cell.scores, config, images, folder / _KEPT_SCORES),
+        relations_of(cell.scores, config, images, folder / _KEPT_SCORES, cell.chooser(folder)),
         None,
         namer=_namer(config, images, context),
     )

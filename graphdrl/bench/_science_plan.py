@@ -28,12 +28,15 @@ class DataPlan(_Section):
 class MethodPlan(_Section):
     """One row."""
 
-    supervision: str = Field(description="what the method is told beside the images; {num_scored} is filled in")
+    supervision: str = Field(
+        "{num_scored} scored images", description="what the method is told beside the images; {num_scored} is filled in"
+    )
     method: str | None = Field(None, description="the method's name, where the row has another")
     everywhere: bool = Field(True, description="false: it needs what only the first data set has, pairs or a graph")
     scored: bool = Field(False, description="whether it sees scored images")
     config: Tree = Field(default_factory=dict, description="keys and values of a run's configuration")
     scores: Tree = Field(default_factory=dict, description="what is done to the scores, over those of the data")
+    same_as: str | None = Field(None, description="the row whose cells are this one's as well")
     choose: dict[str, list[Any]] = Field(default_factory=dict, description="by dotted key, the values to choose from")
 
 
@@ -66,6 +69,7 @@ class TablePlan(_Section):
 
     def cell(self, data: str, row: str, seed: int, chosen: Mapping[str, Any]) -> Cell:
         """The cell of a row of a data set, under chosen settings."""
+        row = self.methods[row].same_as or row
         method, images = self.methods[row], self.data[data]
         config = deepcopy(self.config)
         for tree in ([self.scored] if method.scored else []) + [images.config, method.config]:

@@ -34,17 +34,23 @@ def spread(figures: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
 
 
 def write_table(
-    cells: Sequence[Cell],
+    cells: Mapping[str, Mapping[str, Sequence[Cell]]],
     figures: Mapping[str, Mapping[str, Any]],
     rows: Mapping[str, Mapping[str, Any]],
     folder: Path,
 ) -> None:
     """Write `cells.parquet`, `table.md` and `table.svg` into `folder`.
 
-    figures: by the cells' names. rows: by data set and row, what `spread` says of the cells with `supervision`.
+    cells: by data set and row. figures: by the cells' names. rows: by data set and row, what `spread` says of the cells
+    with `supervision`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    records = [{"data": cell.data, "row": cell.row, "seed": cell.seed} | dict(figures[cell.name]) for cell in cells]
+    records = [
+        {"data": data, "row": row, "seed": cell.seed} | dict(figures[cell.name])
+        for data, methods in cells.items()
+        for row, own in methods.items()
+        for cell in own
+    ]
     pq.write_table(pa.Table.from_pylist(records), folder / "cells.parquet")
     (folder / "table.md").write_text("\n\n".join(_markdown(data, rows[data]) for data in rows) + "\n")
     _plot(rows, folder / "table.svg")

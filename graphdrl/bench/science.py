@@ -19,26 +19,32 @@ def run(say: Say, overrides: Sequence[str] = ()) -> dict[str, Any]:
     Cells that are done already are not run again: a table that was broken off goes on. overrides: of the plan's keys,
     such as `seeds=[0]`.
     """
-    plan = load_tree(PLAN, overrides, TablePlan)
-    table = table_of(plan, say)
-    say(f"the table lies in {RESULTS / 'science'}")
-    return table
+    return table_of(load_tree(PLAN, overrides, TablePlan), say, RESULTS / "science")
 
 
-def table_of(plan: TablePlan, say: Say, results: Path = RESULTS / "science") -> dict[str, Any]:
+def table_of(plan: TablePlan, say: Say, results: Path) -> dict[str, Any]:
     """All cells of a plan, the first data set before the others; the table is written into `results`."""
     chosen = _choose(plan, say)
-    first, *others = plan.data
-    cells = [plan.cell(first, row, seed, chosen[row]) for row in plan.methods for seed in plan.seeds]
-    figures = carry_out(cells, plan.folder, plan.at_once, say)
-    rows = {first: _rows(plan, cells, figures, chosen)}
-    for data in others:
-        here = [plan.cell(data, row, seed, chosen[row]) for row in _elsewhere(plan, rows[first]) for seed in plan.seeds]
-        figures |= carry_out(here, plan.folder, plan.at_once, say)
-        rows[data] = _rows(plan, here, figures, chosen)
-        cells += here
-    write_table(cells, figures, rows, results)
-    return rows
+    cells: dict[str, dict[str, list[Cell]]] = {}
+    figures: dict[str, Any] = {}
+    table: dict[str, Any] = {}
+    for data in plan.data:
+        rows = _elsewhere(plan, next(iter(table.values()))) if table else list(plan.methods)
+        cells[data] = {row: [plan.cell(data, row, seed, chosen[row]) for seed in plan.seeds] for row in rows}
+        figures |= _in_two_waves(plan, cells[data], say)
+        table[data] = {
+            row: spread([figures[cell.name] for cell in own])
+            | {
+                "supervision": plan.supervision(own[0]),
+                "chosen": chosen[row],
+                "dci_backend": figures[own[0].name]["dci_backend"],
+                "seeds": len(own),
+            }
+            for row, own in cells[data].items()
+        }
+    write_table(cells, figures, table, results)
+    say(f"the table lies in {results}")
+    return table
 
 
 def _choose(plan: TablePlan, say: Say) -> dict[str, dict[str, Any]]:
@@ -52,24 +58,17 @@ def _choose(plan: TablePlan, say: Say) -> dict[str, dict[str, Any]]:
     }
 
 
+def _in_two_waves(plan: TablePlan, rows: dict[str, list[Cell]], say: Say) -> dict[str, Any]:
+    """Figures of all cells; those whose images another row's model chooses come last."""
+    cells = [cell for own in rows.values() for cell in own]
+    waiting = [cell for cell in cells if cell.scores and cell.scores.chosen_by]
+    first = [cell for cell in cells if cell not in waiting]
+    return carry_out(first, plan.folder, plan.at_once, say) | carry_out(waiting, plan.folder, plan.at_once, say)
+
+
 def _elsewhere(plan: TablePlan, rows: dict[str, Any]) -> list[str]:
     if plan.elsewhere is None:
         return [row for row, method in plan.methods.items() if method.everywhere]
     named = plan.elsewhere.methods
     others = [row for row in rows if row not in named and plan.methods[row].everywhere]
     return [*named, *best_rows(rows, others, plan.elsewhere.best)]
-
-
-def _rows(
-    plan: TablePlan, cells: list[Cell], figures: dict[str, Any], chosen: dict[str, dict[str, Any]]
-) -> dict[str, Any]:
-    rows = {}
-    for row in dict.fromkeys(cell.row for cell in cells):
-        own = [cell for cell in cells if cell.row == row]
-        rows[row] = spread([figures[cell.name] for cell in own]) | {
-            "supervision": plan.supervision(own[0]),
-            "chosen": chosen[row],
-            "dci_backend": figures[own[0].name]["dci_backend"],
-            "seeds": len(own),
-        }
-    return rows

@@ -50,7 +50,7 @@ def decorrelating_weights(
     ranks = normal_scores(scores.expected, represents)
     used = shrink
     while True:
-        weights = _tempered(ranks, represents, latent_correlation(edges, used), gamma)
+        weights = tempered_weights(ranks, represents, latent_correlation(edges, used), gamma)
         effective = float(1.0 / np.square(weights).sum())
         if effective >= _LEAST_EFFECTIVE * num_scored or used >= 1.0:
             break
@@ -88,8 +88,11 @@ def _quantiles(column: np.ndarray, represents: np.ndarray) -> np.ndarray:
     return ndtri(midrank)[group]
 
 
-def _tempered(ranks: np.ndarray, represents: np.ndarray, sigma: np.ndarray, gamma: float) -> np.ndarray:
-    """Weights [N] that sum to 1."""
+def tempered_weights(ranks: np.ndarray, represents: np.ndarray, sigma: np.ndarray, gamma: float) -> np.ndarray:
+    """Weights [N] that sum to 1: those of `decorrelating_weights` for normal scores [N, K] and their Sigma [K, K].
+
+    represents: [N], how many images each one stands for.
+    """
     excess = np.linalg.inv(sigma) - np.eye(len(sigma))
     log_weights = gamma / 2 * np.einsum("ni,ij,nj->n", ranks, excess, ranks, optimize=True)
     log_weights = np.minimum(log_weights, np.percentile(log_weights, _CAP_PERCENTILE))

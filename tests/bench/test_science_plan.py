@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from graphdrl.bench._cell_scores import ScoresSettings, derangement, spoilt
+from graphdrl.bench._cell_scores import ScoresSettings, by_rarity, derangement, spoilt
 from graphdrl.bench._science_plan import TablePlan, best_rows
 from graphdrl.bench._science_table import spread, write_table
 from graphdrl.config import load_tree
 from graphdrl.images.faces import NETWORK, NUISANCES
 from graphdrl.methods import method_classes
+from graphdrl.models import GEM, GEMConfig
 from graphdrl.oracle import Scores
+from graphdrl.relations import Edges, NodeMap
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "science"
 
@@ -37,7 +39,7 @@ def test_every_cell_of_every_plan_is_a_run_that_could_begin(name: str) -> None:
             for chosen in table.candidates(row):
                 cell = table.cell(data, row, 0, chosen)
                 config = cell.resolved(table.folder)
-                assert config.name == f"{data}.{row}.0"
+                assert config.name == f"{data}.{table.methods[row].same_as or row}.0"
                 assert (config.oracle.num_scored > 0) == (cell.scores is not None)
 
 
@@ -67,6 +69,29 @@ def test_a_cell_that_is_set_otherwise_is_another() -> None:
     one, other = (table.cell("faces", "beta_vae", 0, {"parameters.beta": beta}) for beta in (2, 4))
     assert one.fingerprint() != other.fingerprint()
     assert one.fingerprint() == table.cell("faces", "beta_vae", 0, {"parameters.beta": 2}).fingerprint()
+
+
+def test_what_the_images_are_chosen_by_comes_before_them() -> None:
+    ablation = plan("ablation")
+    cell = ablation.cell("faces", "chosen_by_graph", 1, {})
+    assert cell.chooser(Path("runs")) == Path("runs/faces.scored_1000.1/model")
+    assert ablation.cell("faces", "flipped_0", 1, {}) == ablation.cell("faces", "full", 1, {})
+
+
+def test_rare_images_are_chosen_with_the_probability_that_is_said() -> None:
+    weights = np.array([[0, 0.6], [0.6, 0]], np.float32)
+    zeros, resolved = np.zeros((2, 2), np.float32), ~np.eye(2, dtype=bool)
+    model = GEM(GEMConfig(image_size=32, num_latents=4, base_channels=4, attributes=("a", "b")))
+    edges = Edges(("a", "b"), weights, zeros, zeros, resolved, weights, weights, "somers_d", 100)
+    model.set_relations(edges, NodeMap.ranked(2))
+    images = np.random.default_rng(0).integers(0, 256, (400, 32, 32, 3), np.uint8)
+    at_random = np.arange(100)
+    rows, probability = by_rarity(model, images, at_random, 50, seed=0)
+    assert len(set(rows.tolist())) == 150
+    assert (rows[:100] == at_random).all()
+    assert probability.min() >= 0.25
+    assert probability.sum() == pytest.approx(0.25 * 400 + 50, rel=0.1)
+    assert probability[rows[100:]].mean() > probability.mean()
 
 
 def test_flipped_grades_are_others_and_as_many_as_asked_for() -> None:
@@ -112,7 +137,7 @@ def test_a_table_is_written_for_people_and_programs(tmp_path: Path) -> None:
     )
     figures = {cell.name: {"dci_d": 0.1 * (n + 1), "mig": 0.1} | costs for n, cell in enumerate(cells)}
     rows = {"faces": {"vae": spread(list(figures.values())) | {"supervision": "none"}}}
-    write_table(cells, figures, rows, tmp_path)
+    write_table({"faces": {"vae": cells}}, figures, rows, tmp_path)
     assert pq.read_table(tmp_path / "cells.parquet").column("dci_d").to_pylist() == [0.1, 0.2]
     assert "| vae | none | 0.150 ± 0.071 | 0.100 ± 0.000 |" in (tmp_path / "table.md").read_text()
     assert (tmp_path / "table.svg").stat().st_size > 1_000
