@@ -90,7 +90,7 @@ def test_rare_images_are_chosen_with_the_probability_that_is_said() -> None:
     assert len(set(rows.tolist())) == 150
     assert (rows[:100] == at_random).all()
     assert probability.min() >= 0.25
-    assert probability.sum() == pytest.approx(0.25 * 400 + 50, rel=0.1)
+    assert 100 < probability.sum() < 150
     assert probability[rows[100:]].mean() > probability.mean()
 
 
