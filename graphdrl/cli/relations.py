@@ -32,50 +32,21 @@ def relations(
 
     Of a run, print what its model knows of every pair of attributes.
     """
-    from graphdrl.training import Run
-
-    run = Run(folder)
-    if run.exists():
-        run.fetch()
-    if run.config.exists():
-        from graphdrl.cli.run_relations import ask_what_is_believed, ask_what_moves, print_relations
-
-        if beliefs:
-            ask_what_is_believed(run, overrides or [])
-        if do:
-            ask_what_moves(run, overrides or [])
-        print_relations(run)
-        return
-    if do:
-        raise ValueError(
-            f"--do moves the nodes of a trained model, and {folder} is no run: give one, or leave out --do"
-        )
-    _of_images(Path(folder), attributes, out, num_images, size, estimator, engine, beliefs, overrides or [])
-
-
-def _of_images(
-    folder: Path,
-    attributes: str,
-    out: Path,
-    num_images: int,
-    size: int,
-    estimator: str,
-    engine: str,
-    beliefs: bool,
-    overrides: list[str],
-) -> None:
     from graphdrl.oracle.doubt import doubtful
     from graphdrl.relations import FEWEST_IMAGES, estimate, load_estimator
     from graphdrl.report import RelationsContent, write_relations_page
     from jobs import scores_of
 
+    if _show_run(folder, overrides or [], beliefs, do):
+        return
     load_estimator(estimator)  # a wrong name is said before anybody is asked
+    pictures = Path(folder)
     asked = ask_about_folder(
-        folder,
+        pictures,
         attributes,
         num_images,
         size,
-        overrides,
+        overrides or [],
         engine,
         fewest_attributes=2,
         fewest_images=FEWEST_IMAGES,
@@ -85,11 +56,11 @@ def _of_images(
     shown = {asked.images.ids[row]: asked.images.images[row] for row in asked.rows}
     write_relations_page(
         RelationsContent(
-            title=f"Relations in {folder.name}",
+            title=f"Relations in {pictures.name}",
             edges=estimate(scores, estimator),
             scores=scores,
             images=shown,
-            facts={"folder": str(folder), "images_found": len(asked.images), "images_scored": len(scores)},
+            facts={"folder": folder, "images_found": len(asked.images), "images_scored": len(scores)},
             skipped=asked.images.skipped,
             notes=doubtful(scores),
             beliefs=asked.beliefs,
@@ -97,3 +68,27 @@ def _of_images(
         out,
     )
     typer.echo(out)
+
+
+def _show_run(folder: str, overrides: list[str], beliefs: bool, do: bool) -> bool:
+    """Ask and print what is known of a run's relations; False when the folder is no run.
+
+    Raises ValueError when nodes are to be moved and there are none.
+    """
+    from graphdrl.training import Run
+
+    run = Run(folder)
+    if run.exists():
+        run.fetch()
+    if not run.config.exists():
+        if do:
+            raise ValueError(f"--do moves the nodes of a trained model, and {folder} is no run: give one, or no --do")
+        return False
+    from graphdrl.cli.run_relations import ask_what_is_believed, ask_what_moves, print_relations
+
+    if beliefs:
+        ask_what_is_believed(run, overrides)
+    if do:
+        ask_what_moves(run, overrides)
+    print_relations(run)
+    return True
