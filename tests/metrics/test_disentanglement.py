@@ -94,6 +94,12 @@ def test_factor_vae_score(make_coded):
     assert factor_vae(make_coded("duplicated"))["factor_vae"] == 1
 
 
+def test_one_code_votes_for_one_factor(exact):
+    grades = np.tile([[0, 0], [0, 1], [1, 0], [1, 1]], (50, 1))
+    # Whichever factor is fixed, the only code varies least: the vote is right for one factor of two.
+    assert factor_vae(exact(grades[:, :1], grades))["factor_vae"] == pytest.approx(0.5, abs=0.03)
+
+
 def test_factor_vae_leaves_collapsed_codes_out(exact, make_coded):
     coded = make_coded("perfect")
     shrunk = coded.codes_train * np.array([1, 1, 1, 0.01, 0.01, 0.01])
@@ -112,6 +118,14 @@ def test_explicitness_is_what_a_linear_probe_can_rank(make_coded):
     for kind, low, high in (("perfect", 0.97, 1), ("mixed", 0.8, 1), ("random", 0.4, 0.6)):
         coded = make_coded(kind)
         assert low < explicitness(coded, LinearProbes.fit(coded))["explicitness"] <= high
+
+
+def test_explicitness_worked_by_hand(exact):
+    grades = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
+    # Of the first factor's four pairs of a 1 and a 0 the probe ranks three rightly; of the second it knows nothing.
+    ones = (np.array([0.1, 0.6, 0.5, 0.9]), np.full(4, 0.5))
+    probes = LinearProbes((np.arange(2),) * 2, tuple(np.stack([1 - one, one], axis=1) for one in ones))
+    assert explicitness(exact(grades, grades), probes)["explicitness"] == pytest.approx((3 / 4 + 1 / 2) / 2)
 
 
 def test_infomec_worked_by_hand(exact):
