@@ -2,11 +2,10 @@
 
 import json
 import time
-from contextlib import suppress
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError
+from ray.exceptions import ActorUnavailableError, RayActorError
 from ray.experimental import internal_kv
 
 from graphdrl.oracle.questions import Scores
@@ -90,6 +89,7 @@ class EdgeStore:
             self._references[version] = ray.put(runs[0].read_version(version))
         return [self._references[version]]
 
+    @ray.method(max_task_retries=0)  # its last call never returns: that is no failure to speak of and to try again
     def leave(self, folder: str) -> None:
         """A run ends: its scores are written; with the last run the store ends as well.
 
@@ -150,8 +150,13 @@ def open_edge_store(updater: Updater, folder: Place) -> Any:
 
 def close_edge_store(store: Any, folder: Place) -> None:
     """The run in `folder` has ended; the last one takes the store down."""
-    with suppress(RayActorError):  # so ends the call in which the store itself does
-        ray.get(store.leave.remote(str(folder)))
+    while True:
+        try:
+            return ray.get(store.leave.remote(str(folder)))
+        except ActorUnavailableError:
+            time.sleep(0.1)  # it was killed and comes again, or has just ended itself
+        except RayActorError:
+            return None  # so ends the call in which the store itself does
 
 
 class RayRelations:
