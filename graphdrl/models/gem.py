@@ -1,20 +1,23 @@
 """GEM: encoder, DisGraph and decoder in one module, with what people do with it: encode, edit, traverse, sample."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
+from graphdrl.images import to_uint8
 from graphdrl.models import pretrained
 from graphdrl.models.causal_prior import CausalPrior
 from graphdrl.models.decoders import ConvDecoder
 from graphdrl.models.disgraph import DisGraph, GraphLearner
 from graphdrl.models.encoders import ConvEncoder, num_scales
+from graphdrl.models.naming import LEAST_SLOPE, TRAVERSAL, match, slopes
 from graphdrl.models.pairs import shared_in_pairs
 from graphdrl.models.pixels import Pixels, as_images
 from graphdrl.relations.edges import Edges, NodeMap
@@ -217,29 +220,69 @@ class GEM(nn.Module):
         """
         codes = start.to(self._device) if isinstance(start, Tensor) and start.ndim == 2 else self.encode(start)
         dimension, sign = self._locate(node)
-        steps = sign * torch.tensor(values, dtype=codes.dtype, device=self._device)
+        return self._along(codes, dimension, [sign * value for value in values])
+
+    def _along(self, codes: Tensor, dimension: int, values: Sequence[float]) -> Float[Tensor, "B V 3 S S"]:
+        steps = torch.tensor(values, dtype=codes.dtype, device=self._device)
         grid = codes[:, None].repeat(1, len(values), 1)
         grid[:, :, dimension] = self.code_mean[dimension] + steps * self.code_scale[dimension]
         return self.decode(grid.flatten(0, 1)).unflatten(0, (len(codes), len(values)))
 
-    def sample(self, num: int, seed: int = 0, related: bool = True) -> Float[Tensor, "B 3 S S"]:
+    def name_nodes(
+        self, grade: Callable[[np.ndarray], np.ndarray], images: Pixels, least_slope: float = LEAST_SLOPE
+    ) -> tuple[str, ...]:
+        """Name dimensions after the attributes whose grades move most along their traversals; returns `nodes`.
+
+        grade: pictures uint8 [N, S, S, 3] to grades [N, K] of `config.attributes`, NaN where there is none, as
+        `graphdrl.oracle.asking.grader` makes it of an oracle. images: whose traversals are graded, a few.
+        least_slope: grades per standard deviation below which no dimension shows an attribute.
+        """
+        codes = self.encode(images)
+        expected = [
+            grade(to_uint8(self._along(codes, dimension, TRAVERSAL).transpose(0, 1).flatten(0, 1)))
+            for dimension in range(self.config.num_latents)
+        ]
+        by_value = np.stack(expected).reshape(self.config.num_latents, len(TRAVERSAL), len(codes), -1)
+        self.disgraph.set_nodes(match(slopes(np.nan_to_num(by_value)), least_slope))
+        return self.nodes
+
+    def sample(
+        self, num: int, seed: int = 0, related: bool = True, given: Mapping[str, float] | None = None
+    ) -> Float[Tensor, "B 3 S S"]:
         """New images from the prior; `related`: named codes hang together as the relations say, if there are any.
 
+        given: nodes that are set, in standard deviations from the mean: {"age": 2}. The others are drawn given those,
+        by the same correlation: not what setting them would do, but what goes along with them.
         A causal prior, where the model has one, is drawn from as it is.
+        Raises ValueError for an unknown node, and for given nodes under a causal prior.
         """
         draws = torch.randn(num, self.config.num_latents, generator=torch.Generator().manual_seed(seed))
         draws = draws.to(self._device)
+        places = {self._locate(node): value for node, value in (given or {}).items()}
         if self.causal_prior is not None:
+            if places:
+                raise ValueError("a model with a causal prior draws no nodes given others: leave out `given`")
             return self.decode(self.causal_prior(draws))
         if related and self.relations is not None:
-            draws = self._related(draws, self.relations)
+            draws = self._related(draws, self.relations, given or {})
+        for (dimension, sign), value in places.items():
+            draws[:, dimension] = sign * value
         return self.decode(self.code_mean + draws * self.code_scale)
 
-    def _related(self, draws: Tensor, edges: Edges) -> Tensor:
-        """Standard normal codes whose nodes have the correlation that the resolved edges imply."""
+    def _related(self, draws: Tensor, edges: Edges, given: Mapping[str, float]) -> Tensor:
+        """Standard normal codes whose nodes have the correlation that the resolved edges imply, given some of them.
+
+        A draw x of N(0, Sigma) becomes one given x_G = g by adding Sigma[:, G] Sigma[G, G]^-1 (g - x_G).
+        """
         covariance = torch.from_numpy(latent_correlation(edges)).to(draws)
         named = self.disgraph.named(draws)
-        return self.disgraph.moved(draws, named @ torch.linalg.cholesky(covariance).T - named)
+        related = named @ torch.linalg.cholesky(covariance).T
+        known = [edges.attributes.index(node) for node in given if node in edges.attributes]
+        if known:
+            values = torch.tensor([given[edges.attributes[node]] for node in known]).to(draws)
+            pull = torch.linalg.solve(covariance[known][:, known], covariance[known])
+            related = related + (values - related[:, known]) @ pull
+        return self.disgraph.moved(draws, related - named)
 
     def _locate(self, node: str) -> tuple[int, int]:
         """Latent dimension and sign of a node by name."""

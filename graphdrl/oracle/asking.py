@@ -7,9 +7,12 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Generic
 
-from graphdrl.oracle.protocol import Busy, Oracle
-from graphdrl.oracle.questions import A, Ask
+import numpy as np
 
+from graphdrl.oracle.protocol import Busy, Oracle
+from graphdrl.oracle.questions import A, Ask, Question, ScoreSource
+
+_GRADED_AT_ONCE = 32
 _BUSY_S = 0.5
 """How long nothing is asked after the oracle said that it is busy."""
 
@@ -47,6 +50,23 @@ async def stream(oracle: Oracle, questions: Iterable[Ask[A]], max_in_flight: int
                 yield answered
     finally:
         flights.cancel()
+
+
+def grader(
+    oracle: Oracle, attributes: tuple[str, ...], source: ScoreSource = "traversal", client: str = ""
+) -> Callable[[np.ndarray], np.ndarray]:
+    """An oracle as a function: pictures uint8 [N, H, W, 3] to expected grades float32 [N, K], NaN where malformed.
+
+    It waits for the answers, and asks a busy oracle again; raises OracleError when the oracle fails.
+    """
+
+    def grade(images: np.ndarray) -> np.ndarray:
+        parts = range(0, len(images), _GRADED_AT_ONCE)
+        questions = [Question(images[start : start + _GRADED_AT_ONCE], attributes, source, client) for start in parts]
+        answers = dict(as_answered(oracle, questions))
+        return np.concatenate([answers[number].expected for number in range(len(questions))])
+
+    return grade
 
 
 class _Flights(Generic[A]):

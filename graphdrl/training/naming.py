@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 
 from graphdrl.images import to_float, to_uint8
+from graphdrl.models.naming import TRAVERSAL, match, slopes
 from graphdrl.oracle.asking import as_answered
 from graphdrl.oracle.protocol import Busy, Oracle
 from graphdrl.oracle.questions import Answer, Ask, NameAnswer, NameQuestion, Question, ScoreSource
@@ -27,9 +27,6 @@ from graphdrl.training.context import TrainContext
 from graphdrl.training.engine import Engine
 from graphdrl.training.relations_source import RelationsSource
 from graphdrl.training.runs import Run, write_atomically
-
-TRAVERSAL = (-2.0, 0.0, 2.0)
-"""Where a dimension is put, in standard deviations of the prior."""
 
 _NO_STRIPS = np.zeros((0, len(TRAVERSAL), 0, 0, 0, 3), np.uint8)
 
@@ -77,29 +74,6 @@ def graded_along(
 def expected_grades(answers: Sequence[Answer], strips: np.ndarray) -> np.ndarray:
     """Grades [Z, V, B, K] of the answers to `questions_along(strips, ...)`, in its order; NaN where malformed."""
     return np.stack([answer.expected.reshape(*strips.shape[1:3], -1) for answer in answers])
-
-
-def slopes(expected: np.ndarray, values: Sequence[float] = TRAVERSAL) -> np.ndarray:
-    """Least-squares slope of each attribute along each dimension's traversal.
-
-    expected: [Z, V, B, K] grades of B images at V values of Z dimensions; returns [Z, K], grades per unit.
-    """
-    centred = np.asarray(values) - np.mean(values)
-    return np.einsum("v,zvk->zk", centred, expected.mean(axis=2)) / (centred**2).sum()
-
-
-def match(slope: np.ndarray, least: float) -> NodeMap:
-    """Give each attribute at most one dimension, so that the sum of |slope| is largest.
-
-    slope: [Z, K]; pairs whose |slope| is below `least` grades per standard deviation stay unmatched (-1).
-    """
-    num_attributes = slope.shape[1]
-    dimensions, signs = [-1] * num_attributes, [1] * num_attributes
-    for dimension, attribute in zip(*linear_sum_assignment(-np.abs(slope)), strict=True):
-        if abs(slope[dimension, attribute]) >= least:
-            dimensions[attribute] = int(dimension)
-            signs[attribute] = 1 if slope[dimension, attribute] > 0 else -1
-    return NodeMap(tuple(dimensions), tuple(signs))
 
 
 def describe(slope: np.ndarray, node_map: NodeMap, attributes: Sequence[str]) -> list[NamedDimension]:

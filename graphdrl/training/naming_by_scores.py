@@ -8,8 +8,8 @@ import torch
 from scipy.stats import spearmanr
 
 from graphdrl.images import to_float
+from graphdrl.models.naming import match
 from graphdrl.training.engine import Engine
-from graphdrl.training.naming import match
 from graphdrl.training.relations_source import RelationsSource
 
 

@@ -152,6 +152,46 @@ def test_samples_are_repeatable_and_relations_correlate_their_codes(
     torch.testing.assert_close(torch.corrcoef(drawn[1].T), torch.eye(6), atol=0.03, rtol=0)
 
 
+def test_samples_given_a_node_take_along_what_goes_with_it(model: GEM, monkeypatch: pytest.MonkeyPatch) -> None:
+    edges = relations(np.array([[0, 0.6, 0], [0.6, 0, 0], [0, 0, 0]], np.float32))
+    model.set_relations(edges, NodeMap((2, 0, 1), (1, -1, 1)))
+    drawn = []
+    monkeypatch.setattr(model, "decode", drawn.append)
+    first, second, third = edges.attributes
+    model.sample(20_000, given={first: 2.0, "factor_5": -1.0})
+    model.sample(20_000, given={first: 2.0}, related=False)
+    rho = latent_correlation(edges)[0, 1]
+    related, plain = drawn
+    assert (related[:, 2] == 2.0).all()
+    assert (related[:, 5] == -1.0).all()
+    # Of two standard normal variables one given the other has mean rho g and variance 1 - rho^2; node 1 has sign -1.
+    assert -related[:, 0].mean() == pytest.approx(2 * rho, abs=0.03)
+    assert related[:, 0].var() == pytest.approx(1 - rho**2, abs=0.03)
+    assert related[:, 1].mean() == pytest.approx(0, abs=0.03)
+    assert plain[:, 0].mean() == pytest.approx(0, abs=0.03)
+    with pytest.raises(ValueError, match="unknown attribute"):
+        model.sample(1, given={"nothing": 1.0})
+
+
+def test_dimensions_are_named_after_what_their_traversals_show(model: GEM, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = torch.rand(3, 3, 32, 32)
+    shows = {1: (0, 1.0), 4: (2, -0.5)}  # dimension 1 brightens red, dimension 4 darkens blue
+
+    def along(codes: torch.Tensor, dimension: int, values: tuple[float, ...]) -> torch.Tensor:
+        pictures = torch.full((len(codes), len(values), 3, 32, 32), 0.5)
+        if dimension in shows:
+            channel, slope = shows[dimension]
+            pictures[:, :, channel] += 0.2 * slope * torch.tensor(values)[:, None, None]
+        return pictures
+
+    monkeypatch.setattr(model, "_along", along)
+    first, second, third = model.config.attributes
+    named = model.name_nodes(lambda pictures: pictures.mean(axis=(1, 2)) / 51, images)
+    assert named == ("factor_0", first, "factor_2", "factor_3", third, "factor_5")
+    assert second not in model.nodes
+    assert model.disgraph.node_map == NodeMap((1, -1, 4), (1, 1, -1))
+
+
 def test_only_resolved_edges_of_the_same_attributes_enter_the_model(model: GEM) -> None:
     unresolved = replace(relations(), resolved=np.zeros((3, 3), bool))
     model.set_relations(unresolved, NodeMap.ranked(3))

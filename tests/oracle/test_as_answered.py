@@ -4,11 +4,13 @@ import asyncio
 import threading
 from concurrent.futures import Future
 from contextlib import aclosing, closing
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from graphdrl.oracle import asking
-from graphdrl.oracle.asking import as_answered, stream
+from graphdrl.oracle.asking import as_answered, grader, stream
 from graphdrl.oracle.protocol import Busy, OracleError
 from graphdrl.oracle.questions import RelateQuestion
 
@@ -169,3 +171,19 @@ def test_a_cancelled_reader_takes_what_is_in_flight_along():
     oracle = Oracle(by_itself=False)
     asyncio.run(cancelled(oracle))
     assert all(future.cancelled() for future in oracle.in_flight.values())
+
+
+def test_an_oracle_as_a_function_grades_in_parts_and_in_order():
+    images = np.arange(70, dtype=np.uint8)[:, None, None, None] * np.ones((1, 2, 2, 3), np.uint8)
+    asked = []
+
+    class Echo:
+        def submit(self, question):
+            asked.append((len(question.images), question.source, question.attributes))
+            future = Future()
+            future.set_result(SimpleNamespace(expected=question.images.mean(axis=(1, 2))[:, :1].astype(np.float32)))
+            return future
+
+    grades = grader(Echo(), ("hat",))(images)
+    assert grades[:, 0].tolist() == list(range(70))
+    assert asked == [(32, "traversal", ("hat",)), (32, "traversal", ("hat",)), (6, "traversal", ("hat",))]

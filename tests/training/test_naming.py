@@ -10,10 +10,11 @@ import pytest
 import torch
 from torch import nn
 
+from graphdrl.models.naming import TRAVERSAL, match, slopes
 from graphdrl.oracle import Answer, Ask, Busy, NameAnswer, NameQuestion, Question
 from graphdrl.relations import NodeMap
 from graphdrl.training import LocalContext, Run
-from graphdrl.training.naming import TRAVERSAL, NamedDimension, Namer, describe, match, put_into_words, slopes
+from graphdrl.training.naming import NamedDimension, Namer, describe, put_into_words
 
 
 def test_slope_of_a_straight_line_is_its_slope() -> None:
