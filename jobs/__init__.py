@@ -7,6 +7,7 @@ from jobs.assemble import (
     make_method,
     make_updater,
     prepare_process,
+    shape_of,
     source_parameters,
     training_images,
 )
@@ -60,6 +61,7 @@ __all__ = [
     "resume_search",
     "score_images",
     "scores_of",
+    "shape_of",
     "source_parameters",
     "start_application",
     "subset",

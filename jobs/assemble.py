@@ -174,17 +174,17 @@ def assemble(
     )
 
 
+def shape_of(config: Config, attributes: tuple[str, ...]) -> ModelShape:
+    """The shape of this run's model."""
+    return ModelShape(image_size=config.data.image_size, attributes=attributes, **config.model.model_dump())
+
+
 def _engines(
     config: Config, context: TrainContext, method: Method, attributes: tuple[str, ...], make_engine: MakeEngine
 ) -> Engines:
     settings = config.training
     torch.manual_seed(config.seed)  # the same first weights on every rank
-    shape = ModelShape(
-        image_size=config.data.image_size,
-        num_latents=config.model.num_latents,
-        attributes=attributes,
-    )
-    generator, critic = method.build(shape)
+    generator, critic = method.build(shape_of(config, attributes))
     generator.mixed_precision = settings.precision == "bf16" or (
         settings.precision == "auto" and has_bf16(context.device)
     )

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -21,10 +21,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from graphdrl.bench._cell_scores import ScoresSettings, relations_of
 from graphdrl.config import Config, check
 from graphdrl.images import ImageSet, read_shards, write_shards
-from graphdrl.methods import ModelShape
 from graphdrl.models import GEM
 from graphdrl.training import LocalContext, LocalEngine, NamerByScores, Run, codes_and_error, measure, write_atomically
-from jobs import assemble, attributes_of, held_out_images, make_method, prepare_process, training_images
+from jobs import assemble, attributes_of, held_out_images, make_method, prepare_process, shape_of, training_images
 
 _KEPT_IMAGES, _KEPT_SCORES = ".test-images", ".scores"
 _NAMED_AT, _LEAST_CORRELATION = (0.3, 0.6), 0.1
@@ -73,25 +72,49 @@ class Cell:
         return record["figures"] if record["fingerprint"] == self.fingerprint() else None
 
 
-def carry_out(cells: Iterable[Cell], folder: Path, at_once: int, say: Callable[[str], None]) -> dict[str, Any]:
-    """Figures of the cells by name; those that are done already are read, `at_once` of the others run side by side."""
+Runner = Literal["processes", "ray"]
+
+
+def carry_out(
+    cells: Iterable[Cell], folder: Path, runner: Runner, at_once: int, say: Callable[[str], None]
+) -> dict[str, Any]:
+    """Figures of the cells by name; those that are done already are read, the others run side by side.
+
+    runner: processes of this machine, `at_once` of them, without Ray; or tasks of a Ray cluster (RAY_ADDRESS, else a
+    private one), as many as it has CPUs. Its nodes must share `folder`.
+    """
     cells = list({cell.name: cell for cell in cells}.values())
     figures = {cell.name: found for cell in cells if (found := cell.result(folder)) is not None}
     waiting = [cell for cell in cells if cell.name not in figures]
     if cells:
         say(f"{len(figures)} of {len(cells)} cells are done already")
-    for number, (cell, done) in enumerate(_side_by_side(waiting, folder, at_once), start=len(figures) + 1):
+    running = _in_processes(waiting, folder, at_once) if runner == "processes" else _on_ray(waiting, folder.resolve())
+    for number, (cell, done) in enumerate(running if waiting else (), start=len(figures) + 1):
         figures[cell.name] = done
         say(f"{number}/{len(cells)} {cell.name}: DCI-D {done['dci_d']:.3f}, MIG {done['mig']:.3f}, {done['seconds']} s")
     return figures
 
 
-def _side_by_side(cells: list[Cell], folder: Path, at_once: int) -> Iterator[tuple[Cell, dict[str, Any]]]:
+def _in_processes(cells: list[Cell], folder: Path, at_once: int) -> Iterator[tuple[Cell, dict[str, Any]]]:
     """Each cell in a fresh process of one thread, so that its peak memory is its own."""
     with ProcessPoolExecutor(at_once, mp_context=get_context("spawn"), max_tasks_per_child=1) as processes:
         futures = {processes.submit(run_cell, cell, folder): cell for cell in cells}
         for future in as_completed(futures):
             yield futures[future], future.result()
+
+
+def _on_ray(cells: list[Cell], folder: Path) -> Iterator[tuple[Cell, dict[str, Any]]]:
+    """Each cell as a task of one CPU; a worker process ends with its cell, so that its peak memory is its own."""
+    import ray
+
+    from cluster import joined  # before Ray, whose tokens it sets
+
+    with joined():
+        task = ray.remote(num_cpus=1, max_calls=1)(run_cell)
+        running = {task.remote(cell, folder): cell for cell in cells}
+        while running:
+            (done,), _ = ray.wait(list(running))
+            yield running.pop(done), ray.get(done)
 
 
 def run_cell(cell: Cell, folder: Path) -> dict[str, Any]:
@@ -132,9 +155,7 @@ def costs(config: Config) -> dict[str, float]:
 
     An image is encoded and decoded once; a multiply-add counts as two.
     """
-    attributes = attributes_of(config)
-    shape = ModelShape(config.data.image_size, attributes, config.model.num_latents)
-    generator, critic = make_method(config).build(shape)
+    generator, critic = make_method(config).build(shape_of(config, attributes_of(config)))
     with FlopCounterMode(display=False) as counter:
         generator.reconstruct(torch.zeros(1, 3, config.data.image_size, config.data.image_size))
     return {

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from graphdrl.bench._cell_scores import ScoresSettings
-from graphdrl.bench._cells import Cell
+from graphdrl.bench._cells import Cell, Runner
 
 Tree = dict[str, Any]
 
@@ -60,7 +60,8 @@ class TablePlan(_Section):
     folder: Path
     seeds: list[int]
     choosing: Choosing | None = None
-    at_once: int = Field(2, ge=1, description="cells side by side, a thread each")
+    runner: Runner = Field("processes", description="processes: of this machine, without Ray; ray: tasks of a cluster")
+    at_once: int = Field(2, ge=1, description="runner processes: cells side by side, a thread each")
     config: Tree
     scored: Tree = Field(description="what is different for methods that see scored images")
     data: dict[str, DataPlan]

@@ -51,7 +51,7 @@ def _choose(plan: TablePlan, say: Say) -> dict[str, dict[str, Any]]:
     """By row, the candidate with the best DCI-D + MIG."""
     options = {row: list(plan.choosing_cells(row)) for row in plan.methods}
     cells = [cell for candidates in options.values() for _, cell in candidates]
-    figures = carry_out(cells, plan.folder, plan.at_once, say)
+    figures = _carried_out(plan, cells, say)
     return {
         row: max(candidates, key=lambda one: worth(figures[one[1].name]))[0] if candidates else plan.candidates(row)[0]
         for row, candidates in options.items()
@@ -63,7 +63,11 @@ def _in_two_waves(plan: TablePlan, rows: dict[str, list[Cell]], say: Say) -> dic
     cells = [cell for own in rows.values() for cell in own]
     waiting = [cell for cell in cells if cell.scores and cell.scores.chosen_by]
     first = [cell for cell in cells if cell not in waiting]
-    return carry_out(first, plan.folder, plan.at_once, say) | carry_out(waiting, plan.folder, plan.at_once, say)
+    return _carried_out(plan, first, say) | _carried_out(plan, waiting, say)
+
+
+def _carried_out(plan: TablePlan, cells: list[Cell], say: Say) -> dict[str, Any]:
+    return carry_out(cells, plan.folder, plan.runner, plan.at_once, say)
 
 
 def _elsewhere(plan: TablePlan, rows: dict[str, Any]) -> list[str]:

@@ -59,6 +59,10 @@ class ModelConfig(Section):
     """The generator's shape."""
 
     num_latents: int = Field(24, ge=1, le=1024, description="latent dimensions; the first K are the attributes")
+    architecture: Literal["conv", "residual"] = Field(
+        "conv", description="conv: conv-64 of Locatello et al. 2019; residual: deeper, several times as dear"
+    )
+    base_channels: int = Field(32, ge=4, le=256, description="width of the outermost convolutions")
 
 
 class OracleConfig(Section):

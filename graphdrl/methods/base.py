@@ -11,7 +11,7 @@ from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from graphdrl.models.gem import GEM, GEMConfig, Outputs
+from graphdrl.models.gem import GEM, Architecture, GEMConfig, Outputs
 from graphdrl.relations.edges import RelationsVersion
 
 
@@ -31,6 +31,7 @@ class ModelShape:
     attributes: tuple[str, ...]
     num_latents: int = 24
     base_channels: int = 32
+    architecture: Architecture = "conv"
 
     def config(self, **options: Any) -> GEMConfig:
         """The configuration of a model of this shape."""
@@ -39,6 +40,7 @@ class ModelShape:
             attributes=self.attributes,
             num_latents=self.num_latents,
             base_channels=self.base_channels,
+            architecture=self.architecture,
             **options,
         )
 

@@ -16,16 +16,19 @@ class ConvDecoder(nn.Module):
 
     def __init__(self, image_size: int, num_latents: int, base_channels: int = 32) -> None:
         super().__init__()
-        scales = num_scales(image_size)
-        widths = [2 * base_channels] * (scales - 3) + [base_channels] * 2
-        self.grid_channels = 2 * base_channels
+        self.convolutions, self.grid_channels = self.trunk(num_scales(image_size), base_channels)
         self.hidden = nn.Linear(num_latents, HIDDEN)
         self.grid = nn.Linear(HIDDEN, self.grid_channels * GRID * GRID)
-        layers: list[nn.Module] = []
-        for inner, outer in zip([self.grid_channels, *widths], [*widths, 3], strict=True):
-            layers += [nn.ConvTranspose2d(inner, outer, 4, stride=2, padding=1), nn.ReLU()]
-        self.convolutions = nn.Sequential(*layers[:-1])
         keep_variance(self, last=self.convolutions[-1])
+
+    def trunk(self, scales: int, base_channels: int) -> tuple[nn.Sequential, int]:
+        """The layers from the 4 x 4 grid to an image's logits, and the grid's channels."""
+        grid_channels = 2 * base_channels
+        widths = [2 * base_channels] * (scales - 3) + [base_channels] * 2
+        layers: list[nn.Module] = []
+        for inner, outer in zip([grid_channels, *widths], [*widths, 3], strict=True):
+            layers += [nn.ConvTranspose2d(inner, outer, 4, stride=2, padding=1), nn.ReLU()]
+        return nn.Sequential(*layers[:-1]), grid_channels
 
     def forward(self, codes: Float[Tensor, "B Z"]) -> Float[Tensor, "B 3 S S"]:
         hidden = torch.relu(self.hidden(codes))

@@ -51,20 +51,24 @@ class ConvEncoder(nn.Module):
 
     def __init__(self, image_size: int, num_latents: int, base_channels: int = 32) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        channels = 3
-        for scale in range(num_scales(image_size)):
-            early = scale < 2
-            width = base_channels if early else 2 * base_channels
-            layers += [nn.Conv2d(channels, width, 4 if early else 2, stride=2, padding=1 if early else 0), nn.ReLU()]
-            channels = width
-        self.convolutions = nn.Sequential(*layers)
+        self.convolutions, channels = self.trunk(num_scales(image_size), base_channels)
         self.hidden = nn.Linear(channels * GRID * GRID, HIDDEN)
         self.moments = nn.Linear(HIDDEN, 2 * num_latents)
         keep_variance(self, last=self.moments)
         with torch.no_grad():
             self.moments.weight[num_latents:].mul_(0.1)
             self.moments.bias[num_latents:].fill_(FIRST_LOGVAR)
+
+    def trunk(self, scales: int, base_channels: int) -> tuple[nn.Sequential, int]:
+        """The layers from an image to the 4 x 4 grid, and the grid's channels."""
+        layers: list[nn.Module] = []
+        channels = 3
+        for scale in range(scales):
+            early = scale < 2
+            width = base_channels if early else 2 * base_channels
+            layers += [nn.Conv2d(channels, width, 4 if early else 2, stride=2, padding=1 if early else 0), nn.ReLU()]
+            channels = width
+        return nn.Sequential(*layers), channels
 
     def forward(self, images: Float[Tensor, "B 3 S S"]) -> tuple[Float[Tensor, "B Z"], Float[Tensor, "B Z"]]:
         features = self.convolutions(images).flatten(1)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -20,8 +20,16 @@ from graphdrl.models.encoders import ConvEncoder, num_scales
 from graphdrl.models.naming import LEAST_SLOPE, TRAVERSAL, match, slopes
 from graphdrl.models.pairs import shared_in_pairs
 from graphdrl.models.pixels import Pixels, as_images
+from graphdrl.models.residual import ResidualDecoder, ResidualEncoder
 from graphdrl.relations.edges import Edges, NodeMap
 from graphdrl.relations.weights import latent_correlation
+
+Architecture = Literal["conv", "residual"]
+
+NETWORKS: dict[Architecture, tuple[type[ConvEncoder], type[ConvDecoder]]] = {
+    "conv": (ConvEncoder, ConvDecoder),
+    "residual": (ResidualEncoder, ResidualDecoder),
+}
 
 MAX_LOGVAR = 10.0
 """Bound on log sigma^2 on both sides, so that one bad step cannot overflow the exponential."""
@@ -40,6 +48,7 @@ class GEMConfig(BaseModel):
     num_latents: int = Field(default=24, ge=1, le=1024)
     attributes: tuple[str, ...] = Field(default=(), max_length=1024, description="names of the nodes")
     graph_learner: GraphLearner = "gcn"
+    architecture: Architecture = "conv"
     base_channels: int = Field(default=32, ge=4, le=256, description="width of the outermost convolutions")
     dimensions: tuple[int, ...] | None = None
     signs: tuple[int, ...] | None = None
@@ -105,9 +114,10 @@ class GEM(nn.Module):
         self.mixed_precision = False
         self.relations: Edges | None = None
         shape = (config.image_size, config.num_latents, config.base_channels)
-        self.encoder = ConvEncoder(*shape)
+        make_encoder, make_decoder = NETWORKS[config.architecture]
+        self.encoder = make_encoder(*shape)
         self.disgraph = DisGraph(len(config.attributes), config.graph_learner, config.node_map)
-        self.decoder = ConvDecoder(*shape)
+        self.decoder = make_decoder(*shape)
         self.causal_prior = _causal_prior(config)
         self.register_buffer("code_mean", torch.zeros(config.num_latents))
         self.register_buffer("code_scale", torch.ones(config.num_latents))

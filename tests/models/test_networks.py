@@ -3,17 +3,46 @@
 import pytest
 import torch
 
-from graphdrl.models import JointCritic
+from graphdrl.models import GEM, GEMConfig, JointCritic
 from graphdrl.models.decoders import ConvDecoder
 from graphdrl.models.encoders import ConvEncoder
+from graphdrl.models.gem import NETWORKS
+from graphdrl.models.residual import ResidualBlock, ResidualEncoder
 
 
 @pytest.mark.parametrize("image_size", [32, 64, 128, 256])
-def test_encoder_and_decoder_meet_at_any_power_of_two(image_size: int) -> None:
+@pytest.mark.parametrize("architecture", NETWORKS)
+def test_encoder_and_decoder_meet_at_any_power_of_two(architecture: str, image_size: int) -> None:
+    encoder, decoder = NETWORKS[architecture]
     images = torch.rand(2, 3, image_size, image_size)
-    mu, logvar = ConvEncoder(image_size, num_latents=5, base_channels=4)(images)
+    mu, logvar = encoder(image_size, num_latents=5, base_channels=4)(images)
     assert mu.shape == logvar.shape == (2, 5)
-    assert ConvDecoder(image_size, num_latents=5, base_channels=4)(mu).shape == images.shape
+    assert decoder(image_size, num_latents=5, base_channels=4)(mu).shape == images.shape
+
+
+def test_residual_blocks_double_and_start_at_rest() -> None:
+    encoder = ResidualEncoder(64, num_latents=10)
+    blocks = [layer for layer in encoder.convolutions if isinstance(layer, ResidualBlock)]
+    assert [block.second.out_channels for block in blocks] == [32, 64, 128, 256]
+    features = torch.rand(1, 32, 8, 8)
+    torch.testing.assert_close(blocks[0](features), features + blocks[0].second.bias[:, None, None])
+
+
+@pytest.mark.parametrize("architecture", NETWORKS)
+def test_an_autoencoder_of_either_kind_learns(architecture: str) -> None:
+    torch.manual_seed(0)
+    model = GEM(GEMConfig(image_size=32, num_latents=6, base_channels=8, architecture=architecture))
+    images = torch.rand(8, 3, 1, 1).expand(8, 3, 32, 32).contiguous()
+    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
+    errors = []
+    for _ in range(60):
+        outputs = model(images, torch.zeros(8, 6), torch.zeros(0, 6))
+        error = (outputs.reconstruction - images).square().mean()
+        optimizer.zero_grad()
+        error.backward()
+        optimizer.step()
+        errors.append(error.item())
+    assert errors[-1] < errors[0] / 3
 
 
 def test_conv_64_is_that_of_locatello_et_al() -> None:
