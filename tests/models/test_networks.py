@@ -33,9 +33,9 @@ def test_an_autoencoder_of_either_kind_learns(architecture: str) -> None:
     torch.manual_seed(0)
     model = GEM(GEMConfig(image_size=32, num_latents=6, base_channels=8, architecture=architecture))
     images = torch.rand(8, 3, 1, 1).expand(8, 3, 32, 32).contiguous()
-    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
     errors = []
-    for _ in range(60):
+    for _ in range(100):
         outputs = model(images, torch.zeros(8, 6), torch.zeros(0, 6))
         error = (outputs.reconstruction - images).square().mean()
         optimizer.zero_grad()
