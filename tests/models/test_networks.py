@@ -28,14 +28,13 @@ def test_residual_blocks_double_and_start_at_rest() -> None:
     torch.testing.assert_close(blocks[0](features), features + blocks[0].second.bias[:, None, None])
 
 
-@pytest.mark.parametrize("architecture", NETWORKS)
-def test_an_autoencoder_of_either_kind_learns(architecture: str) -> None:
+def test_blocks_at_rest_learn() -> None:
     torch.manual_seed(0)
-    model = GEM(GEMConfig(image_size=32, num_latents=6, base_channels=8, architecture=architecture))
+    model = GEM(GEMConfig(image_size=32, num_latents=6, base_channels=8, architecture="residual"))
     images = torch.rand(8, 3, 1, 1).expand(8, 3, 32, 32).contiguous()
-    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
     errors = []
-    for _ in range(100):
+    for _ in range(60):
         outputs = model(images, torch.zeros(8, 6), torch.zeros(0, 6))
         error = (outputs.reconstruction - images).square().mean()
         optimizer.zero_grad()
