@@ -1,6 +1,7 @@
 """What every test stands on: one thread, nobody to ask outside, and our own warnings as errors."""
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +27,25 @@ os.environ.pop("RAY_ADDRESS", None)  # a cluster that happens to run here is no 
 def pytest_configure(config: pytest.Config) -> None:
     """A warning that our own code gives rise to is an error; those of the libraries among themselves are shown."""
     config.addinivalue_line("filterwarnings", r"error:::(graphdrl|serve|jobs|cluster)(\.|$)")
+
+
+_status: list[int] = []
+
+
+def pytest_sessionfinish(exitstatus: int) -> None:
+    _status.append(exitstatus)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure() -> None:
+    """End here: the verdict is in, and every fixture is closed.
+
+    What would follow is the end of the threads of Ray, gRPC, Arrow and torch in one process, which crashed once.
+    """
+    if _status:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(_status[-1])
 
 
 @pytest.fixture(scope="session")
