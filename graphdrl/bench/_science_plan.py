@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from graphdrl.bench._cell_scores import ScoresSettings
 from graphdrl.bench._cells import Cell, Runner
+from graphdrl.config import set_value
 
 Tree = dict[str, Any]
 
@@ -77,7 +78,7 @@ class TablePlan(_Section):
             merge(config, tree)
         config["method"] = method.method or row
         for key, value in chosen.items():
-            set_key(config, key, value)
+            set_value(config, key, value)
         scores = images.scores.model_copy(update=method.scores) if method.scored else None
         return Cell(data, row, seed, config, scores)
 
@@ -108,14 +109,6 @@ def merge(tree: Tree, other: Mapping[str, Any]) -> None:
             merge(tree[key], value)
         else:
             tree[key] = deepcopy(value)
-
-
-def set_key(tree: Tree, key: str, value: Any) -> None:
-    """Put a value at a dotted key."""
-    *parents, leaf = key.split(".")
-    for parent in parents:
-        tree = tree.setdefault(parent, {})
-    tree[leaf] = value
 
 
 def best_rows(figures: Mapping[str, Mapping[str, Any]], among: Sequence[str], num: int) -> list[str]:

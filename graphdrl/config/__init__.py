@@ -1,6 +1,6 @@
 """One typed, closed configuration tree, and how it is read; and searches over it."""
 
-from graphdrl.config.load import ConfigError, check, dump_config, load_config, load_tree
+from graphdrl.config.load import ConfigError, check, dump_config, load_config, load_tree, set_value
 from graphdrl.config.schema import Config
 from graphdrl.config.search import Dimension, SearchConfig, dump_search, load_search, with_values
 
@@ -15,5 +15,6 @@ __all__ = [
     "load_config",
     "load_search",
     "load_tree",
+    "set_value",
     "with_values",
 ]

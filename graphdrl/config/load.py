@@ -71,11 +71,16 @@ def _override(tree: dict[str, Any], override: str) -> None:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
         raise ConfigError(f"the value of {override!r} is not valid YAML; quote it") from None
+    set_value(tree, key, value, said=repr(override))
+
+
+def set_value(tree: dict[str, Any], key: str, value: Any, said: str = "") -> None:
+    """Put a value at a dotted key of a nested dict; raises ConfigError, about `said`, where a value is in the way."""
     *parents, leaf = key.split(".")
     for parent in parents:
         tree = tree.setdefault(parent, {})
         if not isinstance(tree, dict):
-            raise ConfigError(f"{override!r}: {parent} is a value, it has no keys below it")
+            raise ConfigError(f"{said or key}: {parent} is a value, it has no keys below it")
     tree[leaf] = value
 
 

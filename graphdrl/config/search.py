@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 import yaml
 from pydantic import Field, model_serializer, model_validator
 
-from graphdrl.config.load import ConfigError, check, read_tree, validated
+from graphdrl.config.load import ConfigError, check, read_tree, set_value, validated
 from graphdrl.config.schema import Config, Section
 
 Kind = Literal["choice", "grid", "uniform", "loguniform", "int", "logint"]
@@ -153,11 +153,5 @@ def with_values(config: Config, values: dict[str, Any]) -> Config:
     """The configuration with other values of dotted keys; raises ConfigError for a key or a value that is wrong."""
     tree = config.model_dump(mode="json")
     for key, value in values.items():
-        *parents, leaf = key.split(".")
-        section = tree
-        for parent in parents:
-            section = section.setdefault(parent, {})
-            if not isinstance(section, dict):
-                raise ConfigError(f"{key}: {parent} is a value, it has no keys below it")
-        section[leaf] = value
+        set_value(tree, key, value)
     return check(tree)

@@ -1,5 +1,6 @@
 """What the rivals have in common: every image of a step is encoded and decoded, and terms are added to the error."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import ClassVar
 
@@ -19,7 +20,7 @@ class AutoencodingParameters(MethodParameters):
     reconstruction_weight: float = Field(default=3.0, gt=0, le=1000, description="weight of the squared error")
 
 
-class Autoencoding:
+class Autoencoding(ABC):
     """Base of a method without a graph: a subclass says what it adds to the reconstruction error."""
 
     parameters: AutoencodingParameters
@@ -28,9 +29,9 @@ class Autoencoding:
     def __init__(self, parameters: AutoencodingParameters) -> None:
         self.parameters = parameters
 
+    @abstractmethod
     def terms(self, outputs: Outputs, batch: Batch) -> dict[str, tuple[float, Tensor]]:
         """By name, the weight and the value of every term beside the reconstruction; weight 0 is only logged."""
-        raise NotImplementedError
 
     def build(self, shape: ModelShape) -> tuple[GEM, nn.Module | None]:
         return GEM(shape.config(graph_learner="none")), None
@@ -56,5 +57,5 @@ class Autoencoding:
     def critic_loss(self, critic: Callable[..., Tensor], batch: Batch, outputs: Outputs) -> dict[str, Tensor]:
         raise AssertionError("a method whose wants_critic is never true has no critic")
 
-    def set_relations(self, generator: nn.Module, version: RelationsVersion) -> None:
+    def set_relations(self, generator: nn.Module, version: RelationsVersion) -> None:  # noqa: B027 - nothing is to be done
         """Relations are for reading only: there is no graph in the model."""
