@@ -9,11 +9,14 @@ from torch import Tensor, nn
 
 from graphdrl.methods import joint
 from graphdrl.methods.base import Batch, MethodParameters, ModelShape, register
-from graphdrl.methods.losses import gaussian_kl, rank_loss, squared_error
+from graphdrl.methods.losses import gaussian_kl, grade_trust, rank_loss, squared_error
 from graphdrl.models.critic import JointCritic
 from graphdrl.models.disgraph import GraphLearner
 from graphdrl.models.gem import GEM, Outputs
 from graphdrl.relations.edges import RelationsVersion
+
+_DOUBTING = (0.1, 0.3)
+"""Shares of the steps at which grades begin to be doubted, and are in full."""
 
 
 class GEMParameters(MethodParameters):
@@ -23,6 +26,12 @@ class GEMParameters(MethodParameters):
     reconstruction_weight: float = Field(default=3.0, gt=0, le=1000, description="weight of the squared error")
     rank_weight: float = Field(default=100.0, ge=0, le=10_000, description="weight of an attribute's rank loss")
     rank_warmup: float = Field(default=0.1, ge=0, le=1, description="share of the steps over which it rises from 0")
+    rank_temperature: float = Field(
+        default=1.0, gt=0, le=100, description="how far apart two images are still pulled; 1 is the logistic loss"
+    )
+    slips: float = Field(
+        default=0.2, ge=0, lt=1, description="share of grades that may say nothing of their image; 0: all are believed"
+    )
     decode_scored: bool = Field(
         default=True, description="whether scored images are reconstructed too: false saves nearly half of a step"
     )
@@ -101,11 +110,21 @@ class GEMMethod:
         return images if self.parameters.nodes == "ranked" else batch.plain, batch.noise_plain
 
     def _rank(self, mu_scored: Tensor, batch: Batch) -> Tensor:
+        settings = self.parameters
         # Ranked nodes are the first K codes, whatever a version says of them.
-        num_attributes = batch.scored_grades.shape[1]
+        values, grades = mu_scored[:, : batch.scored_grades.shape[1]], batch.scored_grades
         group_size = batch.group_size or len(batch.scored)
-        values = mu_scored[:, :num_attributes]
-        return rank_loss(values, batch.scored_grades, batch.pair_scale, group_size, self.parameters.tie_margin)
+        trust = None
+        if settings.slips and (doubting := self._doubting(batch.progress)):
+            trust = 1 - doubting * (1 - grade_trust(values, grades, group_size, settings.slips))
+        return rank_loss(
+            values, grades, batch.pair_scale, group_size, settings.tie_margin, settings.rank_temperature, trust
+        )
+
+    def _doubting(self, progress: float) -> float:
+        """From 0 to 1 while codes come to say something of the grades: before, there is nothing to doubt them by."""
+        begin, whole = _DOUBTING
+        return min(1.0, max(0.0, (progress - begin) / (whole - begin)))
 
     def _warmed(self, progress: float) -> float:
         warmup = self.parameters.rank_warmup

@@ -12,6 +12,11 @@ from torch.nn.functional import softplus
 
 _SMALLEST_SQUARE = 1e-12
 """Below it a distance is 0 and its root would have no finite gradient."""
+_HIGHEST_GRADE = 5
+_TRUST_ROUNDS = 4
+_LEAST_GRADE_NOISE = 0.75
+"""Standard deviation in grades below which no misfit is noise: grades are not proportional to codes."""
+_LEAST_TRUST = 1e-6
 
 
 def gaussian_kl(mu: Float[Tensor, "B Z"], logvar: Float[Tensor, "B Z"]) -> Tensor:
@@ -30,13 +35,19 @@ def rank_loss(
     pair_scale: Float[Tensor, " K"],
     group_size: int,
     margin: float,
+    temperature: float = 1.0,
+    trust: Float[Tensor, "N K"] | None = None,
 ) -> Tensor:
-    """Which of two images has more of an attribute: softplus(-(mu_a - mu_b) sign(s_a - s_b)), summed over attributes.
+    """Which of two images has more of an attribute: T softplus(-(mu_a - mu_b) sign(s_a - s_b) / T), over attributes.
 
     The rank pairing of Shu et al. 2020. Pairs are formed inside a group of `group_size`; pairs whose grades differ by
     less than `margin` are ties and left out. An attribute's sum over its untied pairs is divided by the number of all
     pairs and multiplied by `pair_scale`, the inverse of the untied share in the whole data: a constant, so that groups
     average exactly however they lie on the ranks. 0 without scored images.
+
+    temperature: T; the higher, the farther apart two images are still pulled, at the same pull where they meet.
+    trust: how far each grade is believed; a pair counts by the product of its two, over the mean of a group's untied
+    pairs, so that doubt moves weight from pair to pair and takes none away.
     """
     if not len(values):
         return values.sum()
@@ -44,9 +55,41 @@ def rank_loss(
     first, second = torch.triu_indices(group_size, group_size, offset=1, device=values.device)
     difference = values[:, first] - values[:, second]
     graded = grades[:, first] - grades[:, second]
-    untied = graded.abs() >= margin
-    losses = softplus(-difference * graded.sign()) * untied
+    weights = (graded.abs() >= margin).to(values.dtype)
+    if trust is not None:
+        trust = trust.unflatten(0, (-1, group_size))
+        believed = weights * trust[:, first] * trust[:, second]
+        weights = believed * weights.sum(1, keepdim=True) / believed.sum(1, keepdim=True).clamp(min=_LEAST_TRUST)
+    losses = temperature * softplus(-difference * graded.sign() / temperature) * weights
     return (losses.mean((0, 1)) * pair_scale).sum()
+
+
+@torch.no_grad()
+def grade_trust(
+    values: Float[Tensor, "N K"], grades: Float[Tensor, "N K"], group_size: int, slips: float
+) -> Float[Tensor, "N K"]:
+    """Probability that a grade 0..5 is meant and no slip, given the codes of all the images of its group.
+
+    In a group, an attribute's grades are taken for a line of its codes with normal noise, or, with probability `slips`
+    and whatever the image shows, for any of the six alike (a mixture as in Hogg et al. 2010, section 3); the line is
+    fitted by a few rounds of expectation and maximisation. A code that says little of its attribute leaves the noise
+    wide and every grade believed: what is doubted is what the model, sure of all others, contradicts.
+    """
+    if not len(values):
+        return torch.ones_like(values)
+    values, grades = (rows.unflatten(0, (-1, group_size)) for rows in (values, grades))
+    trust = torch.ones_like(values)
+    for _ in range(_TRUST_ROUNDS):
+        total = trust.sum(1, keepdim=True)
+        codes = values - (trust * values).sum(1, keepdim=True) / total
+        mean = (trust * grades).sum(1, keepdim=True) / total
+        spread = (trust * codes.square()).sum(1, keepdim=True).clamp(min=_SMALLEST_SQUARE)
+        slope = (trust * codes * (grades - mean)).sum(1, keepdim=True) / spread
+        missed = grades - (mean + slope.clamp(min=0) * codes).clamp(0, _HIGHEST_GRADE)
+        variance = ((trust * missed.square()).sum(1, keepdim=True) / total).clamp(min=_LEAST_GRADE_NOISE**2)
+        meant = (1 - slips) * torch.exp(-missed.square() / (2 * variance)) / (2 * math.pi * variance).sqrt()
+        trust = meant / (meant + slips / (_HIGHEST_GRADE + 1))
+    return trust.flatten(0, 1)
 
 
 def untied_share(grades: Float[Tensor, "N K"], probability: Float[Tensor, " N"], margin: float) -> Float[Tensor, " K"]:

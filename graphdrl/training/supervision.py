@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
+from graphdrl.methods.losses import pair_scale
 from graphdrl.relations.edges import RelationsVersion
-
-_PAIRS_SAMPLED = 20_000
 
 
 @dataclass(frozen=True)
@@ -41,18 +41,10 @@ class Supervision:
             rows=np.asarray([row_of[version.scores.image_ids[index]] for index in known]),
             grades=grades,
             probability=probability,
-            pair_scale=_pair_scale(grades, probability, tie_margin),
+            pair_scale=pair_scale(torch.from_numpy(grades), torch.from_numpy(probability), tie_margin).numpy(),
         )
 
     def draw(self, seed: int, step: int, num: int) -> np.ndarray:
         """Indices int64 [num] into the scored images, a function of (seed, step) alone."""
         generator = np.random.default_rng((seed, step, 1))
         return generator.choice(len(self.rows), size=num, p=self.probability)
-
-
-def _pair_scale(grades: np.ndarray, probability: np.ndarray, tie_margin: float) -> np.ndarray:
-    generator = np.random.default_rng(0)
-    first, second = generator.choice(len(grades), size=(2, _PAIRS_SAMPLED), p=probability)
-    untied = (np.abs(grades[first] - grades[second]) >= tie_margin).mean(axis=0)
-    # An attribute that hardly ever differs must not be blown up: its few pairs would drown the others.
-    return (1.0 / np.maximum(untied, 0.02)).astype(np.float32)

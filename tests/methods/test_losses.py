@@ -5,7 +5,15 @@ import torch
 from torch.distributions import Normal, kl_divergence
 from torch.nn.functional import softplus
 
-from graphdrl.methods.losses import critic_loss, gaussian_kl, joint_divergence, pair_scale, rank_loss, squared_error
+from graphdrl.methods.losses import (
+    critic_loss,
+    gaussian_kl,
+    grade_trust,
+    joint_divergence,
+    pair_scale,
+    rank_loss,
+    squared_error,
+)
 
 
 def test_kl_equals_that_of_torch_distributions() -> None:
@@ -44,6 +52,62 @@ def test_rank_loss_depends_on_the_order_of_grades_alone() -> None:
     torch.testing.assert_close(
         rank_loss(values, grades, scale, 8, 0.5), rank_loss(values, grades**2 + grades, scale, 8, 0.5)
     )
+
+
+def test_temperature_moves_the_bend_and_leaves_the_pull_where_two_images_meet() -> None:
+    values, grades = torch.tensor([[0.3], [0.3], [-5.0]], requires_grad=True), torch.tensor([[0.0], [5.0], [0.0]])
+
+    def pulls(temperature: float) -> torch.Tensor:
+        loss = rank_loss(values, grades, torch.ones(1), 3, 0.5, temperature)
+        (gradient,) = torch.autograd.grad(loss, values)
+        return gradient[:, 0]
+
+    # Pairs (0, 1) and (1, 2), of three: T softplus(-d / T) has the slope -sigmoid(-d / T).
+    for temperature in (1.0, 4.0):
+        meets, apart = 0.5, torch.sigmoid(torch.tensor(-5.3 / temperature))
+        expected = torch.tensor([meets, -meets - apart, apart]) / 3
+        torch.testing.assert_close(pulls(temperature), expected)
+
+
+def test_trust_moves_weight_between_pairs_and_takes_none_away() -> None:
+    values, grades = torch.tensor([[0.0], [1.0], [3.0]]), torch.tensor([[0.0], [2.0], [4.0]])
+    trust = torch.tensor([[1.0], [1.0], [0.5]])
+    # Pairs (0, 1), (0, 2), (1, 2) count 1, 1/2, 1/2; over their mean 3/2, 3/4, 3/4.
+    ordered = softplus(torch.tensor([-1.0, -3.0, -2.0]))
+    expected = (ordered * torch.tensor([1.5, 0.75, 0.75])).sum() / 3
+    torch.testing.assert_close(rank_loss(values, grades, torch.ones(1), 3, 0.5, trust=trust), expected)
+    plain = rank_loss(values, grades, torch.ones(1), 3, 0.5)
+    torch.testing.assert_close(rank_loss(values, grades, torch.ones(1), 3, 0.5, trust=trust * 0 + 0.3), plain)
+    nobody = rank_loss(values, grades, torch.ones(1), 3, 0.5, trust=trust * 0)
+    assert nobody.item() == 0
+
+
+def test_a_grade_that_a_sure_model_contradicts_is_doubted_and_no_other() -> None:
+    torch.manual_seed(0)
+    codes = torch.linspace(-2, 2, 24)[:, None].repeat(1, 2)
+    grades = (1.25 * (codes + 2) + 0.2 * torch.randn(24, 2)).clamp(0, 5)
+    grades[3, 0] = 5.0
+    trust = grade_trust(codes, grades, 24, slips=0.2)
+    assert trust[3, 0] < 0.01
+    assert trust[:3].min() > 0.9
+    assert trust[:, 1].min() > 0.9
+    torch.testing.assert_close(grade_trust(codes, grades, 24, slips=0.0), torch.ones(24, 2))
+
+
+def test_a_code_that_says_nothing_of_its_attribute_leaves_its_grades_believed() -> None:
+    torch.manual_seed(0)
+    trust = grade_trust(torch.randn(240, 1), torch.randint(0, 6, (240, 1)).float(), 240, slips=0.2)
+    assert trust.min() > 0.3
+    assert trust.mean() > 0.7
+
+
+def test_trust_depends_on_no_other_group() -> None:
+    torch.manual_seed(0)
+    codes, grades = torch.randn(16, 3), torch.randint(0, 6, (16, 3)).float()
+    both = grade_trust(codes, grades, 8, slips=0.2)
+    torch.testing.assert_close(both[:8], grade_trust(codes[:8], grades[:8], 8, slips=0.2))
+    torch.testing.assert_close(both[8:], grade_trust(codes[8:], grades[8:], 8, slips=0.2))
+    assert not grade_trust(torch.zeros(0, 3), torch.zeros(0, 3), 8, slips=0.2).numel()
 
 
 def test_without_scored_images_the_rank_loss_is_zero_and_has_a_gradient() -> None:
