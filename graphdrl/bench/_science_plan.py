@@ -65,6 +65,7 @@ class TablePlan(_Section):
     at_once: int = Field(2, ge=1, description="runner processes: cells side by side, a thread each")
     config: Tree
     scored: Tree = Field(description="what is different for methods that see scored images")
+    set_to: dict[str, Tree] = Field(default_factory=dict, description="by method's name, what is different for it")
     data: dict[str, DataPlan]
     methods: dict[str, MethodPlan]
     elsewhere: Elsewhere | None = None
@@ -74,9 +75,11 @@ class TablePlan(_Section):
         row = self.methods[row].same_as or row
         method, images = self.methods[row], self.data[data]
         config = deepcopy(self.config)
-        for tree in ([self.scored] if method.scored else []) + [images.config, method.config]:
+        name = method.method or row
+        scored = [self.scored] if method.scored else []
+        for tree in [*scored, images.config, self.set_to.get(name, {}), method.config]:
             merge(config, tree)
-        config["method"] = method.method or row
+        config["method"] = name
         for key, value in chosen.items():
             set_value(config, key, value)
         scores = images.scores.model_copy(update=method.scores) if method.scored else None
