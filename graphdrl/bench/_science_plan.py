@@ -22,6 +22,7 @@ class _Section(BaseModel):
 class DataPlan(_Section):
     """One data set."""
 
+    images: str = Field(description="what its images are, for the reader of the table")
     config: Tree = Field(description="keys and values of a run's configuration")
     scores: ScoresSettings = Field(default_factory=ScoresSettings, description="where its scores come from")
 

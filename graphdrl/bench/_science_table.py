@@ -42,7 +42,7 @@ def write_table(
     """Write `cells.parquet`, `table.md` and `table.svg` into `folder`.
 
     cells: by data set and row. figures: by the cells' names. rows: by data set and row, what `spread` says of the cells
-    with `supervision`.
+    with `images`, `supervision` and `chosen`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     records = [
@@ -57,17 +57,29 @@ def write_table(
 
 
 def _markdown(data: str, rows: Mapping[str, Any]) -> str:
-    """One data set: quality, then what it cost."""
+    """One data set: quality, then what each row was set to and what it cost."""
     quality = [["method", "supervision", *SHOWN]]
-    costs = [["method", *_COSTS]]
+    costs = [["method", "chosen", *_COSTS]]
     for name, row in rows.items():
-        quality.append([name, row["supervision"], *(_with_spread(row.get(figure)) for figure in SHOWN)])
-        costs.append([name, *(f"{row[figure]['mean']:,.0f}" for figure in _COSTS)])
-    return f"## {data}\n\n{_lines(quality)}\n\n{_lines(costs)}"
+        quality.append([name, row["supervision"], *(_with_spread(figure, row.get(figure)) for figure in SHOWN)])
+        costs.append([name, _settings(row["chosen"]), *(f"{row[figure]['mean']:,.0f}" for figure in _COSTS)])
+    images = next(iter(rows.values()))["images"]
+    return f"## {data}\n\n{images}\n\n{_lines(quality)}\n\n{_lines(costs)}"
 
 
-def _with_spread(figure: Mapping[str, float] | None) -> str:
-    return f"{figure['mean']:.3f} ± {figure['std']:.3f}" if figure else "-"
+def _with_spread(name: str, figure: Mapping[str, float] | None) -> str:
+    digits = 5 if name.startswith("reconstruction") else 3
+    return f"{figure['mean']:.{digits}f} ± {figure['std']:.{digits}f}" if figure else "-"
+
+
+def _settings(chosen: Mapping[str, Any]) -> str:
+    """Values by the last part of their keys, those of a whole section one by one."""
+    flat = {
+        name: one
+        for key, value in chosen.items()
+        for name, one in (value.items() if isinstance(value, Mapping) else [(key.rpartition(".")[2], value)])
+    }
+    return ", ".join(f"{name} {value}" for name, value in flat.items()) or "-"
 
 
 def _lines(cells: list[list[str]]) -> str:

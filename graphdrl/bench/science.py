@@ -35,6 +35,7 @@ def table_of(plan: TablePlan, say: Say, results: Path) -> dict[str, Any]:
         table[data] = {
             row: spread([figures[cell.name] for cell in own])
             | {
+                "images": plan.data[data].images,
                 "supervision": plan.supervision(own[0]),
                 "chosen": chosen[row],
                 "dci_backend": figures[own[0].name]["dci_backend"],

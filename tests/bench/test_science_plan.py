@@ -136,10 +136,14 @@ def test_a_table_is_written_for_people_and_programs(tmp_path: Path) -> None:
         ("parameters", "critic_parameters", "flops_per_image", "peak_memory_mib", "train_seconds", "images_trained"), 7
     )
     figures = {cell.name: {"dci_d": 0.1 * (n + 1), "mig": 0.1} | costs for n, cell in enumerate(cells)}
-    rows = {"faces": {"vae": spread(list(figures.values())) | {"supervision": "none"}}}
+    told = {"images": "drawn faces", "supervision": "none", "chosen": {"parameters": {"beta": 2}, "training.steps": 9}}
+    rows = {"faces": {"vae": spread(list(figures.values())) | told}}
     write_table({"faces": {"vae": cells}}, figures, rows, tmp_path)
     assert pq.read_table(tmp_path / "cells.parquet").column("dci_d").to_pylist() == [0.1, 0.2]
-    assert "| vae | none | 0.150 ± 0.071 | 0.100 ± 0.000 |" in (tmp_path / "table.md").read_text()
+    table_text = (tmp_path / "table.md").read_text()
+    assert "## faces\n\ndrawn faces\n" in table_text
+    assert "| vae | none | 0.150 ± 0.071 | 0.100 ± 0.000 |" in table_text
+    assert "| vae | beta 2, steps 9 | 7 |" in table_text
     assert (tmp_path / "table.svg").stat().st_size > 1_000
 
 
