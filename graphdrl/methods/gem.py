@@ -15,7 +15,7 @@ from graphdrl.models.disgraph import GraphLearner
 from graphdrl.models.gem import GEM, Outputs
 from graphdrl.relations.edges import RelationsVersion
 
-_DOUBTING = (0.03, 0.1)
+_DOUBTING = (0.1, 0.3)
 """Shares of the steps at which grades begin to be doubted, and are in full."""
 
 
@@ -30,7 +30,7 @@ class GEMParameters(MethodParameters):
         default=1.0, gt=0, le=100, description="how far apart two images are still pulled; 1 is the logistic loss"
     )
     slips: float = Field(
-        default=0.4, ge=0, lt=1, description="share of grades held to say nothing of their image at first; 0: none"
+        default=0.2, ge=0, lt=1, description="share of grades held to say nothing of their image at first; 0: none"
     )
     decode_scored: bool = Field(
         default=True, description="whether scored images are reconstructed too: false saves nearly half of a step"
