@@ -6,7 +6,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from graphdrl.bench._cell_scores import ScoresSettings
 from graphdrl.bench._cells import Cell, Runner
@@ -57,7 +57,7 @@ class Elsewhere(_Section):
 
 
 class TablePlan(_Section):
-    """A whole table; its first data set has all rows."""
+    """A whole table, or what is asked for of it."""
 
     folder: Path
     seeds: list[int]
@@ -70,6 +70,30 @@ class TablePlan(_Section):
     data: dict[str, DataPlan]
     methods: dict[str, MethodPlan]
     elsewhere: Elsewhere | None = None
+    rows: list[str] = Field(default_factory=list, description="only these rows; empty: all")
+    on: list[str] = Field(default_factory=list, description="only these data sets; empty: all")
+
+    @model_validator(mode="after")
+    def _known(self) -> "TablePlan":
+        for named, known, what in ((self.rows, self.methods, "rows"), (self.on, self.data, "data sets")):
+            if strangers := [name for name in named if name not in known]:
+                raise ValueError(f"unknown {what} {', '.join(strangers)}; there are: {', '.join(known)}")
+        return self
+
+    @property
+    def first_data(self) -> str:
+        """The data set that has all rows, also those that no other one can have."""
+        return next(iter(self.data))
+
+    @property
+    def asked_rows(self) -> list[str]:
+        """The rows to fill, in the order of the plan."""
+        return [row for row in self.methods if not self.rows or row in self.rows]
+
+    @property
+    def asked_data(self) -> list[str]:
+        """The data sets to train on, in the order of the plan."""
+        return [data for data in self.data if not self.on or data in self.on]
 
     def cell(self, data: str, row: str, seed: int, chosen: Mapping[str, Any]) -> Cell:
         """The cell of a row of a data set, under chosen settings."""

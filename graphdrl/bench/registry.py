@@ -4,6 +4,7 @@ import json
 import os
 import pkgutil
 import platform
+import shlex
 import subprocess
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -38,7 +39,7 @@ def load_bench(name: str, overrides: Sequence[str] = ()) -> Bench:
     return partial(found.run, overrides=overrides) if overrides else found.run
 
 
-def save_figures(name: str, figures: dict[str, Any]) -> Path:
+def save_figures(name: str, figures: dict[str, Any], overrides: Sequence[str] = ()) -> Path:
     """Write docs/results/NAME.json: the figures, the command, the commit, the date and the machine."""
     if not Path("pyproject.toml").exists():
         raise ValueError("--save keeps figures in docs/results of the repository; run it from the repository's root")
@@ -46,7 +47,7 @@ def save_figures(name: str, figures: dict[str, Any]) -> Path:
     path = RESULTS / f"{name}.json"
     record = {
         "figures": figures,
-        "command": f"graphdrl bench {name} --save",
+        "command": shlex.join(["graphdrl", "bench", name, *overrides, "--save"]),
         "commit": _git("rev-parse", "HEAD"),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": machine(),

@@ -28,8 +28,8 @@ def table_of(plan: TablePlan, say: Say, results: Path) -> dict[str, Any]:
     cells: dict[str, dict[str, list[Cell]]] = {}
     figures: dict[str, Any] = {}
     table: dict[str, Any] = {}
-    for data in plan.data:
-        rows = _elsewhere(plan, next(iter(table.values()))) if table else list(plan.methods)
+    for data in plan.asked_data:
+        rows = plan.asked_rows if data == plan.first_data else _elsewhere(plan, table.get(plan.first_data, {}))
         cells[data] = {row: [plan.cell(data, row, seed, chosen[row]) for seed in plan.seeds] for row in rows}
         figures |= _in_two_waves(plan, cells[data], say)
         table[data] = {
@@ -50,7 +50,7 @@ def table_of(plan: TablePlan, say: Say, results: Path) -> dict[str, Any]:
 
 def _choose(plan: TablePlan, say: Say) -> dict[str, dict[str, Any]]:
     """By row, the candidate with the best DCI-D + MIG."""
-    options = {row: list(plan.choosing_cells(row)) for row in plan.methods}
+    options = {row: list(plan.choosing_cells(row)) for row in plan.asked_rows}
     cells = [cell for candidates in options.values() for _, cell in candidates]
     figures = _carried_out(plan, cells, say)
     return {
@@ -72,8 +72,10 @@ def _carried_out(plan: TablePlan, cells: list[Cell], say: Say) -> dict[str, Any]
 
 
 def _elsewhere(plan: TablePlan, rows: dict[str, Any]) -> list[str]:
+    """The rows of a data set that is not the first; `rows`: those of the first."""
+    everywhere = [row for row in plan.asked_rows if plan.methods[row].everywhere]
     if plan.elsewhere is None:
-        return [row for row, method in plan.methods.items() if method.everywhere]
-    named = plan.elsewhere.methods
-    others = [row for row in rows if row not in named and plan.methods[row].everywhere]
+        return everywhere
+    named = [row for row in plan.elsewhere.methods if row in everywhere]
+    others = [row for row in everywhere if row not in named and row in rows]
     return [*named, *best_rows(rows, others, plan.elsewhere.best)]

@@ -19,5 +19,5 @@ def bench(
 
     figures = load_bench(name, overrides or ())(lambda text: typer.echo(text, err=True))
     if save:
-        typer.echo(f"saved to {save_figures(name, figures)}", err=True)
+        typer.echo(f"saved to {save_figures(name, figures, overrides or ())}", err=True)
     typer.echo(json.dumps(figures))

@@ -1,11 +1,13 @@
 """The plan of a table: every cell is a run that could begin, and what a method is given is what it says."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from graphdrl.bench import save_figures, science
 from graphdrl.bench._cell_scores import ScoresSettings, by_rarity, derangement, spoilt
 from graphdrl.bench._science_plan import TablePlan, best_rows
 from graphdrl.bench._science_table import spread, write_table
@@ -152,3 +154,45 @@ def test_an_unknown_key_of_a_plan_is_named() -> None:
         load_tree(CONFIGS / "methods.yaml", ["sedes=[0]"], TablePlan)
     with pytest.raises(ValidationError):
         ScoresSettings(flipped=1.5)
+
+
+def test_a_part_of_a_table_can_be_asked_for() -> None:
+    part = load_tree(CONFIGS / "methods.yaml", ["rows=[gem, vae]", "on=[faces]"], TablePlan)
+    assert part.asked_rows == ["vae", "gem"]
+    assert part.asked_data == ["faces"]
+    assert plan().asked_data == ["faces", "avatars", "sprites", "solids"]
+    with pytest.raises(ValueError, match="unknown rows gemm; there are: vae, "):
+        load_tree(CONFIGS / "methods.yaml", ["rows=[gemm]"], TablePlan)
+    with pytest.raises(ValueError, match="unknown data sets moons; there are: faces, "):
+        load_tree(CONFIGS / "methods.yaml", ["on=[moons]"], TablePlan)
+
+
+def test_settings_are_chosen_and_the_best_rows_go_elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def carried_out(cells, *_: object) -> dict[str, dict[str, float | str]]:
+        good = {"hfs", "dip_vae_i", "ada_gvae"}
+        worth = {
+            cell.name: float(cell.row in good) + cell.config.get("parameters", {}).get("beta", 0) for cell in cells
+        }
+        return {name: {"dci_d": value, "mig": 0.1, "dci_backend": "fast"} for name, value in worth.items()}
+
+    written: list[Path] = []
+    monkeypatch.setattr(science, "carry_out", carried_out)
+    monkeypatch.setattr(science, "write_table", lambda *given: written.append(given[-1]))
+    table = science.table_of(plan(), lambda _: None, tmp_path)
+    assert written == [tmp_path]
+    assert set(table) == set(plan().data)
+    assert set(table["faces"]) == set(method_classes())
+    assert table["faces"]["beta_vae"]["chosen"] == {"parameters.beta": 8}
+    assert table["faces"]["beta_vae"]["seeds"] == 3
+    # beta_tc_vae's largest beta is 12; ada_gvae is as good as others but needs pairs, which only the faces have.
+    assert list(table["sprites"])[:4] == ["gem", "gem_paper", "semi_beta_vae", "beta_vae"]
+    assert list(table["sprites"])[4] == "beta_tc_vae"
+    assert len(table["sprites"]) == 6
+    assert "ada_gvae" not in table["sprites"]
+
+
+def test_the_command_that_is_kept_has_what_was_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pyproject.toml").touch()
+    path = save_figures("ablation", {"full": 1}, ["rows=[full, no_rank]"])
+    assert json.loads(path.read_text())["command"] == "graphdrl bench ablation 'rows=[full, no_rank]' --save"
